@@ -1,0 +1,1 @@
+"""The object: pydantic models, CRD rendering, reasons. Pure."""

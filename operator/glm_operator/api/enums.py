@@ -1,0 +1,90 @@
+"""The choices of the object's fields."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Mode(StrEnum):
+    """What the operator may do for an object."""
+
+    LIVE = "Live"
+    PLAN = "Plan"
+    PAUSED = "Paused"
+
+
+class Quantization(StrEnum):
+    """Number format of a checkpoint's weights."""
+
+    BF16 = "BF16"
+    FP8 = "FP8"
+    INT4 = "INT4"
+
+
+class Expert(StrEnum):
+    """Whether whole experts are spread over the GPUs of a replica."""
+
+    AUTO = "Auto"
+    ENABLED = "Enabled"
+    DISABLED = "Disabled"
+
+
+class KVCacheDType(StrEnum):
+    """Number format of the key-value cache."""
+
+    AUTO = "Auto"
+    FP8 = "FP8"
+
+
+class Thinking(StrEnum):
+    """Whether the model reasons before it answers where the client does not say."""
+
+    ENABLED = "Enabled"
+    DISABLED = "Disabled"
+
+
+class TolerationOperator(StrEnum):
+    """How a toleration matches a taint."""
+
+    EXISTS = "Exists"
+    EQUAL = "Equal"
+
+
+class TaintEffect(StrEnum):
+    """What a taint does to pods that do not tolerate it."""
+
+    NO_SCHEDULE = "NoSchedule"
+    PREFER_NO_SCHEDULE = "PreferNoSchedule"
+    NO_EXECUTE = "NoExecute"
+
+
+class Pinning(StrEnum):
+    """How strictly a replica belongs to the node that the planner chose."""
+
+    REQUIRED = "Required"
+    PREFERRED = "Preferred"
+    NONE = "None"
+
+
+class ScalingMode(StrEnum):
+    """Who writes the number of flash replicas."""
+
+    INTERNAL = "Internal"
+    EXTERNAL = "External"
+    OFF = "Off"
+
+
+class ServiceType(StrEnum):
+    """How far a Service can be reached."""
+
+    CLUSTER_IP = "ClusterIP"
+    NODE_PORT = "NodePort"
+    LOAD_BALANCER = "LoadBalancer"
+
+
+class AliasTarget(StrEnum):
+    """What a client's model name stands for."""
+
+    AUTO = "auto"
+    FLAGSHIP = "flagship"
+    FLASH = "flash"

@@ -1,0 +1,51 @@
+"""Names that the operator, the chart, the gateway and the tests agree on."""
+
+GROUP = "glm-operator.io"
+VERSION = "v1alpha1"
+KIND = "GLMDeployment"
+PLURAL = "glmdeployments"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+FLAGSHIP = "flagship"
+FLASH = "flash"
+TIERS = (FLAGSHIP, FLASH)
+
+MANAGER = "glm-operator"
+"""Value of `app.kubernetes.io/managed-by` and prefix of every field manager."""
+
+LABEL_DEPLOYMENT = f"{GROUP}/deployment"
+LABEL_TIER = f"{GROUP}/tier"
+LABEL_REVISION = f"{GROUP}/revision"
+LABEL_ROUTABLE = f"{GROUP}/routable"
+"""Present with value `true` only while the gateway may route to the pod."""
+
+ANNOTATION_APPLIED = f"{GROUP}/applied"
+"""Hash of the manifest last applied, so that an unchanged child is not written again."""
+ANNOTATION_DRAINING_SINCE = f"{GROUP}/draining-since"
+"""RFC 3339 time at which a replica was taken out of routing to be removed."""
+ANNOTATION_VERIFIED_CONTAINER = f"{GROUP}/verified-container"
+"""Container id that the tool-call checks were made against."""
+
+ANNOTATION_ATTEMPT = f"{GROUP}/attempt"
+"""How many replicas in a row failed before this one; sets the back-off before the next."""
+
+GATE_VERIFIED = f"{GROUP}/tool-call-verified"
+"""Readiness gate and pod condition type set by the operator after the functional checks."""
+
+ENGINE_CONTAINER = "engine"
+ENGINE_PORT = 8000
+GATEWAY_PORT = 8080
+GATEWAY_ADMIN_PORT = 9090
+GATEWAY_CONFIG_KEY = "config.json"
+GATEWAY_CLUSTER_ROLE = "glm-operator-gateway"
+"""ClusterRole installed by the chart that the operator may bind, never write."""
+
+
+def child(deployment: str, suffix: str) -> str:
+    """Name of a child object, for example `vision-gateway` or `vision-flash`."""
+    return f"{deployment}-{suffix}"
+
+
+def replica(deployment: str, tier: str, revision: str, ordinal: int) -> str:
+    """Name of an engine pod: `<deployment>-<tier>-<revision>-<n>`."""
+    return f"{deployment}-{tier}-{revision}-{ordinal}"

@@ -1,0 +1,184 @@
+"""The closed catalogue of reasons: conditions, events, checks of engines, errors of the gateway.
+
+To add a reason, add one line: a constant and its sentence. docs/reasons.md is generated from
+here, and a test fails on a reason that is used and not listed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """Where a reason is met."""
+
+    CONDITION = "condition"
+    EVENT = "event"
+    CHECK = "check"
+    """On the pod condition that says whether an engine's tool calls were verified."""
+    DECISION = "decision"
+    """In the gateway's header `x-glm-decision`."""
+    ERROR = "error"
+    """In `error.code` of the gateway's answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One entry of the catalogue."""
+
+    name: str
+    kinds: tuple[Kind, ...]
+    sentence: str
+
+
+CATALOGUE: dict[str, Reason] = {}
+"""Every reason by its name."""
+
+
+def _reason(name: str, sentence: str, *kinds: Kind) -> str:
+    if name in CATALOGUE:
+        raise ValueError(f"the reason {name} is in the catalogue twice")
+    CATALOGUE[name] = Reason(name, kinds, sentence)
+    return name
+
+
+def _condition(name: str, sentence: str) -> str:
+    return _reason(name, sentence, Kind.CONDITION)
+
+
+def _event(name: str, sentence: str) -> str:
+    return _reason(name, sentence, Kind.EVENT)
+
+
+def _check(name: str, sentence: str) -> str:
+    return _reason(name, sentence, Kind.CHECK, Kind.CONDITION)
+
+
+def _shown(name: str, sentence: str) -> str:
+    return _reason(name, sentence, Kind.CONDITION, Kind.EVENT)
+
+
+def _decision(name: str, sentence: str) -> str:
+    return _reason(name, sentence, Kind.DECISION)
+
+
+def _error(name: str, sentence: str) -> str:
+    return _reason(name, sentence, Kind.ERROR)
+
+
+# Of the object as a whole.
+SERVING = _condition("Serving", "A request to the gateway would be answered now.")
+PLAN_ONLY = _condition("PlanOnly", "mode is Plan: nothing is created, so nothing serves.")
+INVALID_SPEC = _shown("InvalidSpec", "The object breaks a rule of its schema; nothing changes.")
+REFUSED = _shown("Refused", "The API server refused what the plan asks for; the message says why.")
+NAME_TAKEN = _shown("NameTaken", "An object that belongs to something else has a child's name.")
+
+# Of the plan.
+FITS = _condition("Fits", "Every tier has a size that fits nodes of this cluster.")
+DOES_NOT_FIT = _shown("DoesNotFit", "No node of this cluster could hold a replica of the tier.")
+WAITING_FOR_GPUS = _shown("WaitingForGPUs", "The tier fits, and others hold the GPUs it needs.")
+
+# Of a tier.
+AVAILABLE = _condition("Available", "At least one replica of the tier is verified and routable.")
+STARTING = _condition("Starting", "Replicas of the tier exist, and none has become ready yet.")
+UNAVAILABLE = _condition("Unavailable", "The tier has no replica that could answer.")
+SCALED_TO_ZERO = _condition("ScaledToZero", "The tier sleeps by choice; a request wakes it.")
+NOT_WANTED = _condition("NotWanted", "The object does not have this tier.")
+TIER_PAUSED = _condition("Paused", "mode is Paused: what runs is kept, nothing else changes.")
+ENGINE_FAILED = _shown("EngineFailed", "The engine of a replica ended; the message says how.")
+IMAGE_PULL_FAILED = _shown("ImagePullFailed", "A node cannot pull the engine's image.")
+UNSCHEDULABLE = _shown(
+    "Unschedulable", "The scheduler cannot put a replica on its node; the message is its own."
+)
+NODE_LOST = _shown("NodeLost", "The node of a replica is gone or not ready.")
+
+# Of the checks on an engine.
+VERIFIED = _check("Verified", "The engine returned the tool calls of both checks.")
+NOT_CHECKED = _condition("NotChecked", "No engine has come far enough to be checked.")
+IMAGE_CALL_FAILED = _check("ImageCallFailed", "An image with a required tool call went wrong.")
+TOOL_PARSER_FAILED = _check(
+    "ToolParserFailed", "The engine did not parse the model's own tool call; look at its parser."
+)
+ENGINE_DIED = _check("EngineDied", "The engine stopped answering while it was checked.")
+NO_ANSWER = _check("NoAnswer", "The engine did not answer a check in time.")
+CONTAINER_RESTARTED = _check("ContainerRestarted", "The checked container is not the running one.")
+
+# Of the gateway.
+GATEWAY_READY = _condition("GatewayReady", "Every gateway pod is ready.")
+GATEWAY_STARTING = _condition("GatewayStarting", "No gateway pod is ready yet.")
+GATEWAY_DEGRADED = _condition("GatewayDegraded", "Some gateway pods are not ready.")
+NO_API_KEYS = _condition("NoAPIKeys", "Anyone who reaches the gateway may use it.")
+
+# Of progress and health.
+UP_TO_DATE = _condition("UpToDate", "What runs is what the object asks for.")
+ROLLING_OUT = _condition("RollingOut", "Replicas of an older revision are being replaced.")
+SCALING = _condition("Scaling", "Replicas are being added or removed.")
+HEALTHY = _condition("Healthy", "Everything that should run runs.")
+REPLICAS_MISSING = _condition("ReplicasMissing", "Fewer replicas serve than should.")
+
+# Of what the operator did.
+REPLICA_CREATED = _event("ReplicaCreated", "A replica was created on the node of the message.")
+REPLICA_REMOVED = _event("ReplicaRemoved", "A replica was removed for the reason of the message.")
+SCALED_UP = _event("ScaledUp", "The autoscaler asked for more replicas.")
+SCALED_DOWN = _event("ScaledDown", "The autoscaler asked for fewer replicas.")
+RESTARTS_TIER = _event("RestartsTier", "An edit replaces the replicas of the tier.")
+
+# The gateway's decisions and errors. Its package does not import this one; a test compares both.
+CLIENT_NAMED_TIER = _decision(
+    "ClientNamedTier", "The model name, an alias or `x-glm-tier` names the tier."
+)
+ONLY_TIER = _decision("OnlyTier", "The configuration has one tier.")
+ONLY_TIER_THAT_FITS = _decision(
+    "OnlyTierThatFits", "No other tier holds this context or this many images or videos."
+)
+OPEN_TOOL_LOOP = _decision(
+    "OpenToolLoop", "A tool loop is open: the tier that its opening messages call for keeps it."
+)
+TEXT_ONLY = _decision("TextOnly", "Text without tools.")
+TEXT_WITH_TOOLS = _decision("TextWithTools", "Text with tools.")
+LEAD_WITHIN_TOLERANCE = _decision(
+    "LeadWithinTolerance",
+    "The flagship's published lead at this task is below `qualityTolerancePoints`.",
+)
+LEAD_ABOVE_TOLERANCE = _decision(
+    "LeadAboveTolerance",
+    "The flagship's published lead at this task is at least `qualityTolerancePoints`.",
+)
+NO_PUBLISHED_LEAD = _decision(
+    "NoPublishedLead", "No figure is published for this task, so the flagship serves."
+)
+MODELS_LISTED = _decision("ModelsListed", "The gateway itself answered which models there are.")
+INVALID_REQUEST = _error("InvalidRequest", "The request is malformed; the message names the field.")
+MODEL_NOT_FOUND = _error("ModelNotFound", "No tier or alias has this model name.")
+PATH_NOT_FOUND = _error("PathNotFound", "The gateway does not serve this path.")
+METHOD_NOT_ALLOWED = _error("MethodNotAllowed", "The path has another method.")
+REQUEST_TIMEOUT = _error("RequestTimeout", "The head or body of the request came too slowly.")
+BODY_TOO_LARGE = _error("BodyTooLarge", "The body is larger than `maxBodyBytes`.")
+UNSUPPORTED_ENCODING = _error(
+    "UnsupportedEncoding", "The body is compressed or is not application/json."
+)
+HEADERS_TOO_LARGE = _error(
+    "HeadersTooLarge", "The head of the request has too many bytes or lines."
+)
+MEDIA_URL_NOT_ALLOWED = _error(
+    "MediaURLNotAllowed", "Media by URL is not allowed; send a data: URL."
+)
+UNSUPPORTED_MODALITY = _error(
+    "UnsupportedModality", "No tier that may serve takes this kind of content."
+)
+TOO_MANY_IMAGES = _error("TooManyImages", "No tier that may serve takes this many images.")
+CONTEXT_TOO_LONG = _error("ContextTooLong", "The request is longer than the context of every tier.")
+HOLD_QUEUE_FULL = _error("HoldQueueFull", "`maxHeldRequests` already wait.")
+TOO_MANY_BYTES_IN_FLIGHT = _error(
+    "TooManyBytesInFlight", "The bodies in flight reached `maxInFlightBytes`."
+)
+HOLD_TIMEOUT = _error("HoldTimeout", "No replica became ready within `holdTimeoutSeconds`.")
+SHUTTING_DOWN = _error("ShuttingDown", "This gateway is stopping; try again.")
+TIER_REMOVED = _error("TierRemoved", "The tier left the configuration while waiting.")
+UPSTREAM_FAILED = _error("UpstreamFailed", "Every replica tried failed before its first byte.")
+STREAM_BROKEN = _error(
+    "StreamBroken", "The replica was lost after its first byte; the answer is cut."
+)
+CLIENT_CLOSED = _error("ClientClosed", "The client left before the answer was done.")
+INTERNAL_ERROR = _error("InternalError", "The gateway has a defect; its log has the traceback.")

@@ -1,0 +1,303 @@
+"""The cross-field rules of the object: each once in CEL, once in Python, with one sentence.
+
+This file knows the models by their attributes only, so that they can import it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from glm_operator.api import flags
+from glm_operator.api.model import Rule
+
+NAME_LIMIT = 40
+"""Longest name of an object: children add a tier, a revision and a number to it."""
+OBJECT_NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+"""The object's name begins names of Services, which are stricter than most (RFC 1035)."""
+URI = (
+    r"^(hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
+    r"|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*"
+    r"|file://(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+)$"
+)
+"""No path segment begins with a dot, so none leaves its volume."""
+SERVED_NAMES = ("glm-4.6v", "glm-4.6v-flash")
+"""Model names that belong to the tiers."""
+LEGAL_TENSOR = {
+    "GLM-4.6V": (1, 2, 4, 8, 16, 32),
+    "GLM-4.6V-Flash": (1, 2, 4, 8, 16, 32),
+}
+"""Legal tensor parallel sizes by preset; the catalogue derives the same from the models' shapes."""
+TENSOR_WHY = {
+    "GLM-4.6V": "96 attention heads and 8 key-value heads are split evenly",
+    "GLM-4.6V-Flash": "32 attention heads and 2 key-value heads are split evenly",
+}
+SHORTEST_CONTEXT = 2048
+"""Tokens; less does not hold the functional checks of a new replica."""
+
+
+def quoted(values: tuple[str, ...]) -> str:
+    """A CEL list of strings."""
+    return "[" + ", ".join(f"'{value}'" for value in values) + "]"
+
+
+def _cel_pattern(pattern: str) -> str:
+    return json.dumps(pattern)
+
+
+MODEL = (
+    Rule(
+        "model-uri",
+        f"self.uri.matches({_cel_pattern(URI)})",
+        "it must be hf://organisation/name, pvc://claim/path or file:///path"
+        " (letters, digits and . _ - in each part)",
+        lambda model: re.match(URI, model.uri) is not None,
+        given=("uri",),
+    ),
+    Rule(
+        "model-revision",
+        "self.revision == '' || self.uri.startsWith('hf://')",
+        "revision names a commit on the hub, leave it empty unless uri begins with hf://",
+        lambda model: not model.revision or model.uri.startswith("hf://"),
+        given=("revision", "uri"),
+    ),
+)
+
+_OPTION = "a.split('=')[0].split('.')[0].replace('_', '-')"
+
+
+def _abbreviates(known: tuple[str, ...]) -> str:
+    """CEL: argument `a` names one of the known options, or abbreviates one."""
+    return f"(a.startsWith('--') && {quoted(known)}.exists(f, f.startsWith({_OPTION})))"
+
+
+_OPERATORS = (
+    f"({_abbreviates(flags.OPERATOR_FLAGS)}"
+    f" || {quoted(flags.SHORT_FLAGS)}.exists(f, a.startsWith(f)))"
+)
+_DANGEROUS = _abbreviates(flags.DANGEROUS_FLAGS)
+_OPERATORS_END = " is set by the operator: use the fields of the object instead"
+_DANGEROUS_END = " is refused: it would open the engine to its clients or expose what they send"
+
+
+def _first(values: Iterable[str], refused: Callable[[str], bool]) -> str:
+    return next(value for value in values if refused(value))
+
+
+def _arguments(name: str, test: str, end: str, refused: Callable[[str], bool]) -> Rule:
+    return Rule(
+        name,
+        f"self.extraArgs.all(a, !{test})",
+        f"an item of extraArgs{end}",
+        lambda engine: not any(refused(argument) for argument in engine.extra_args),
+        message_cel=f"'extraArgs: ' + self.extraArgs.filter(a, {test})[0] + '{end}'",
+        explain=lambda engine: f"extraArgs: {_first(engine.extra_args, refused)}{end}",
+    )
+
+
+ENGINE = (
+    _arguments("engine-args-operator", _OPERATORS, _OPERATORS_END, flags.is_operators),
+    _arguments("engine-args-dangerous", _DANGEROUS, _DANGEROUS_END, flags.is_dangerous),
+)
+
+
+def _variable(name: str, known: tuple[str, ...], end: str) -> Rule:
+    return Rule(
+        name,
+        f"!(self.name in {quoted(known)})",
+        f"a variable of env{end}",
+        lambda variable: variable.name not in known,
+        message_cel=f"'env: ' + self.name + '{end}'",
+        explain=lambda variable: f"env: {variable.name}{end}",
+    )
+
+
+VARIABLE = (
+    _variable("engine-env-operator", flags.OPERATOR_VARIABLES, " is set by the operator"),
+    _variable("engine-env-dangerous", flags.DANGEROUS_VARIABLES, _DANGEROUS_END),
+)
+
+CONTEXT = (
+    Rule(
+        "context-length",
+        f"self.maxModelLen == 0 || self.maxModelLen >= {SHORTEST_CONTEXT}",
+        f"it must be 0 (the longest that fits) or at least {SHORTEST_CONTEXT} tokens",
+        lambda context: not 0 < context.max_model_len < SHORTEST_CONTEXT,
+        given=("maxModelLen",),
+    ),
+)
+
+TOLERATION = (
+    Rule(
+        "toleration",
+        "self.operator == 'Exists' ? self.value == '' : self.key != ''",
+        "a toleration needs a key with operator Equal, and no value with operator Exists",
+        lambda item: not item.value if item.operator == "Exists" else bool(item.key),
+    ),
+)
+
+
+def _is_kubernetes_resource(placement: Any) -> bool:
+    domain = placement.accelerator_resource.split("/")[0]
+    return bool(re.match(r"^(.*\.)?kubernetes\.io$", domain))
+
+
+PLACEMENT = (
+    Rule(
+        "pinned-nodes",
+        "size(self.nodeNames) == 0 || self.pinning != 'None'",
+        "nodeNames needs Required or Preferred, with None the scheduler chooses the node",
+        lambda placement: not placement.node_names or placement.pinning != "None",
+        given=("pinning",),
+    ),
+    Rule(
+        "accelerator-resource",
+        "!self.acceleratorResource.matches('^([^/]*[.])?kubernetes[.]io/')",
+        "it must be an extended resource of a device plugin, such as nvidia.com/gpu,"
+        " which has another domain than kubernetes.io",
+        lambda placement: not _is_kubernetes_resource(placement),
+        given=("acceleratorResource",),
+    ),
+)
+
+
+def tier(preset: str) -> tuple[Rule, ...]:
+    """The rules of a tier that serves one preset."""
+    legal = LEGAL_TENSOR[preset]
+    sizes = ", ".join(map(str, legal))
+    sentence = f"it must be Auto or one of {sizes} for {preset}, whose"
+    tensor = Rule(
+        "tensor-legal",
+        f"self.parallelism.tensor in {quoted(('Auto', *map(str, legal)))}",
+        f"{sentence} {TENSOR_WHY[preset]}",
+        lambda tier: tier.parallelism.tensor in ("Auto", *map(str, legal)),
+        given=("parallelism.tensor",),
+    )
+    return (tensor,)
+
+
+SCALING = (
+    Rule(
+        "scaling-range",
+        "self.minReplicas <= self.maxReplicas",
+        "minReplicas must not be above maxReplicas",
+        lambda scaling: scaling.min_replicas <= scaling.max_replicas,
+        given=("minReplicas", "maxReplicas"),
+    ),
+    Rule(
+        "scaling-zero",
+        "self.minReplicas > 0 || self.mode == 'Internal'",
+        "minReplicas 0 needs mode Internal, only the operator wakes flash for a request",
+        lambda scaling: scaling.min_replicas > 0 or scaling.mode == "Internal",
+        given=("minReplicas", "mode"),
+    ),
+)
+
+FLASH = (
+    Rule(
+        "expert-dense",
+        "self.parallelism.expert != 'Enabled'",
+        "parallelism.expert Enabled needs a mixture of experts, and GLM-4.6V-Flash is dense:"
+        " leave it Auto",
+        lambda tier: tier.parallelism.expert != "Enabled",
+    ),
+    Rule(
+        "one-writer-of-replicas",
+        "self.scaling.mode != 'Internal' || oldSelf.scaling.mode != 'Internal'"
+        " || self.replicas == oldSelf.replicas",
+        "flash is scaled by the operator: change minReplicas or maxReplicas, or set scaling.mode",
+    ),
+)
+
+TIERS = (
+    Rule(
+        "one-tier",
+        "has(self.flagship) || has(self.flash)",
+        "tiers needs flagship, flash or both",
+        lambda tiers: tiers.flagship is not None or tiers.flash is not None,
+    ),
+)
+
+LIMITS = (
+    Rule(
+        "limits-bytes",
+        "self.maxBodyBytes <= self.maxInFlightBytes",
+        "maxBodyBytes must not be above maxInFlightBytes, such a request would never be let in",
+        lambda limits: limits.max_body_bytes <= limits.max_in_flight_bytes,
+        given=("maxBodyBytes", "maxInFlightBytes"),
+    ),
+)
+
+ALIAS_LIMIT = 128
+"""Characters of a client's model name."""
+
+GATEWAY = (
+    Rule(
+        "alias-length",
+        f"self.modelAliases.all(a, size(a) > 0 && size(a) <= {ALIAS_LIMIT})",
+        f"a name in modelAliases must have 1 to {ALIAS_LIMIT} characters",
+        lambda gateway: all(0 < len(name) <= ALIAS_LIMIT for name in gateway.model_aliases),
+    ),
+    Rule(
+        "alias-shadows-model",
+        f"self.modelAliases.all(a, !(a in {quoted(SERVED_NAMES)}))",
+        "modelAliases must not rename a tier's own model (glm-4.6v, glm-4.6v-flash)",
+        lambda gateway: not any(name in SERVED_NAMES for name in gateway.model_aliases),
+    ),
+)
+
+
+def _alias_targets_exist(spec: Any) -> bool:
+    tiers = {
+        "auto": True,
+        "flagship": spec.tiers.flagship is not None,
+        "flash": spec.tiers.flash is not None,
+    }
+    return all(tiers[target] for target in spec.gateway.model_aliases.values())
+
+
+_ALIASES = "self.gateway.modelAliases"
+
+SPEC = (
+    Rule(
+        "auto-shadows-model",
+        f"!(self.routing.autoModel in {quoted(SERVED_NAMES)})",
+        "it must not be a tier's own model name (glm-4.6v, glm-4.6v-flash)",
+        lambda spec: spec.routing.auto_model not in SERVED_NAMES,
+        given=("routing.autoModel",),
+    ),
+    Rule(
+        "alias-shadows-auto",
+        f"!(self.routing.autoModel in {_ALIASES})",
+        "gateway.modelAliases must not contain this name too",
+        lambda spec: spec.routing.auto_model not in spec.gateway.model_aliases,
+        given=("routing.autoModel",),
+    ),
+    Rule(
+        "alias-target",
+        f"{_ALIASES}.all(a, {_ALIASES}[a] == 'auto'"
+        f" || ({_ALIASES}[a] == 'flagship' && has(self.tiers.flagship))"
+        f" || ({_ALIASES}[a] == 'flash' && has(self.tiers.flash)))",
+        "gateway.modelAliases names a tier that this object does not have",
+        _alias_targets_exist,
+    ),
+)
+
+OBJECT = (
+    Rule(
+        "name-length",
+        f"size(self.metadata.name) <= {NAME_LIMIT}",
+        f"it must have at most {NAME_LIMIT} characters, because its pods' names are longer",
+        lambda item: len(item.metadata.name) <= NAME_LIMIT,
+        given=("metadata.name",),
+    ),
+    Rule(
+        "name-form",
+        f"self.metadata.name.matches('{OBJECT_NAME}')",
+        "it must begin with a letter and hold only a-z, 0-9 and -, as a Service's name does",
+        lambda item: re.match(OBJECT_NAME, item.metadata.name) is not None,
+        given=("metadata.name",),
+    ),
+)

@@ -1,0 +1,143 @@
+"""The status of the object: what the operator last saw and decided. Every field is optional."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from glm_operator.api.fields import ATOMIC, BY_TYPE
+from glm_operator.api.model import Model
+
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
+Bytes = Annotated[int, Field(ge=0, le=1 << 53)]
+Tokens = Annotated[int, Field(ge=0, le=1 << 40)]
+Generation = Annotated[int, Field(ge=0, le=1 << 53)]
+Text = Annotated[str, Field(max_length=4096)]
+LongText = Annotated[str, Field(max_length=32768)]
+ShortText = Annotated[str, Field(max_length=253)]
+
+
+class Condition(Model):
+    """One aspect of the object's state."""
+
+    type: str = Field(
+        max_length=316, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$", min_length=1
+    )
+    """What the condition is about."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+    reason: str = Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_]*)$")
+    """Why, as one word of the catalogue of reasons."""
+    message: LongText
+    """Why, as a sentence."""
+    last_transition_time: str = Field(max_length=64, json_schema_extra={"format": "date-time"})
+    """When the status of the condition last changed."""
+    observed_generation: Generation | None = None
+    """Generation of the object that the condition was decided for."""
+
+
+class RejectedOption(Model):
+    """A way of running a tier that was not taken."""
+
+    option: Text
+    """Which GPU, node or size."""
+    reason: Text
+    """Why not, as a sentence."""
+
+
+class PlannedTier(Model):
+    """How a tier runs, or would run in mode Plan."""
+
+    model: ShortText | None = None
+    """Preset of the model."""
+    quantization: ShortText | None = None
+    """Number format of the weights."""
+    gpu: ShortText | None = None
+    """Product name of the GPUs that the size was computed for."""
+    tensor: Count | None = None
+    """GPUs that one replica is split over."""
+    expert: Literal["Enabled", "Disabled"] | None = None
+    """Whether whole experts are spread over these GPUs."""
+    gpus_per_replica: Count | None = None
+    """GPUs that one replica takes, all on one node."""
+    nodes: tuple[ShortText, ...] | None = Field(
+        default=None, max_length=1024, json_schema_extra=ATOMIC
+    )
+    """Nodes of the replicas, those still to be made included."""
+    max_model_len: Tokens | None = None
+    """Longest conversation in tokens."""
+    kv_tokens: Tokens | None = None
+    """Tokens that the key-value cache of one replica holds, as computed."""
+    full_length_sequences: Count | None = None
+    """Conversations of full length that one replica holds at once."""
+    headroom_bytes: Bytes | None = None
+    """Memory per GPU that is left beside one conversation of full length."""
+    rejected: tuple[RejectedOption, ...] | None = Field(
+        default=None, max_length=256, json_schema_extra=ATOMIC
+    )
+    """Every way of running the tier that was not taken, with its reason."""
+
+
+class PlanStatus(Model):
+    """The plan by tier."""
+
+    flagship: PlannedTier | None = None
+    """The plan of the flagship."""
+    flash: PlannedTier | None = None
+    """The plan of flash."""
+
+
+class TierStatus(Model):
+    """The replicas of a tier."""
+
+    replicas: Count | None = None
+    """Replicas that exist; read by the scale subresource."""
+    ready_replicas: Count | None = None
+    """Replicas that the gateway may route to."""
+    desired_replicas: Count | None = None
+    """Replicas that should exist."""
+    summary: ShortText | None = None
+    """Ready and desired replicas, as 2/3."""
+    selector: Text | None = None
+    """Label selector of the replicas; read by the scale subresource."""
+    revision: ShortText | None = None
+    """Revision that the replicas are brought to."""
+    update_available: Text | None = None
+    """What today's defaults would change, as a sentence; an edit of the tier takes it."""
+    scaled_by: Literal["Operator", "Scale", "Spec"] | None = None
+    """Who writes the number of replicas: the operator, an autoscaler through the scale
+    subresource, or the author of the object."""
+
+
+class TierStatuses(Model):
+    """The replicas by tier."""
+
+    flagship: TierStatus | None = None
+    """The replicas of the flagship."""
+    flash: TierStatus | None = None
+    """The replicas of flash."""
+
+
+class GatewayStatus(Model):
+    """The gateway."""
+
+    url: Text | None = None
+    """Where clients inside the cluster reach the gateway."""
+
+
+class GLMDeploymentStatus(Model):
+    """What the operator last saw and decided."""
+
+    conditions: tuple[Condition, ...] | None = Field(
+        default=None, max_length=32, json_schema_extra=BY_TYPE
+    )
+    """The state in conditions; Ready sums them up and is never true for an older generation."""
+    observed_generation: Generation | None = None
+    """Generation of the object that the status was computed from."""
+    plan: PlanStatus | None = None
+    """How each tier runs, or would run in mode Plan, and what was rejected."""
+    tiers: TierStatuses | None = None
+    """The replicas of each tier."""
+    gateway: GatewayStatus | None = None
+    """The gateway."""

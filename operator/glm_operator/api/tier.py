@@ -1,0 +1,269 @@
+"""One tier of the object: model, engine, sharding, placement, scaling.
+
+Docstrings below fields become descriptions; see `v1alpha1` for how they end.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from glm_operator.api import rules
+from glm_operator.api.enums import (
+    Expert,
+    KVCacheDType,
+    Pinning,
+    Quantization,
+    ScalingMode,
+    TaintEffect,
+    Thinking,
+    TolerationOperator,
+)
+from glm_operator.api.fields import (
+    ATOMIC,
+    ATOMIC_MAP,
+    BY_NAME,
+    SET,
+    Argument,
+    DnsName,
+    LabelValue,
+    NodeName,
+    Quantity,
+)
+from glm_operator.api.model import Model, Rule
+
+
+class ModelSource(Model):
+    """Which model a tier serves and where its weights are."""
+
+    rules: ClassVar[tuple[Rule, ...]] = rules.MODEL
+
+    preset: str
+    uri: str = Field(min_length=1, max_length=512)
+    """Where the checkpoint is: hf://organisation/name on the Hugging Face hub, pvc://claim/path in
+    a PersistentVolumeClaim of the namespace, or file:///path inside the engine's container.
+    RestartsTier."""
+    revision: str = Field(default="", max_length=128, pattern=r"^([A-Za-z0-9][A-Za-z0-9._/-]*)?$")
+    """Commit, tag or branch of an hf:// checkpoint; empty is its default branch. RestartsTier."""
+    quantization: Quantization
+    """Number format of the checkpoint's weights, from which the plan computes their size.
+    RestartsTier."""
+
+
+class FlagshipModel(ModelSource):
+    """The model of the flagship tier."""
+
+    preset: Literal["GLM-4.6V"]
+    """Catalogue entry with the model's shapes, limits and parsers. RestartsTier."""
+
+
+class FlashModel(ModelSource):
+    """The model of the flash tier."""
+
+    preset: Literal["GLM-4.6V-Flash"]
+    """Catalogue entry with the model's shapes, limits and parsers. RestartsTier."""
+
+
+class EnvVar(Model):
+    """An environment variable with a literal value."""
+
+    rules: ClassVar[tuple[Rule, ...]] = rules.VARIABLE
+
+    name: str = Field(min_length=1, max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Name of the variable. RestartsTier."""
+    value: str = Field(default="", max_length=4096)
+    """Its literal value; no secret belongs here. RestartsTier."""
+
+
+class EngineResources(Model):
+    """What one engine container asks for besides its GPUs."""
+
+    cpu: Quantity = ""
+    """CPU request as a quantity, without a limit; empty is the catalogue's default.
+    RestartsTier."""
+    memory: Quantity = ""
+    """Memory request and limit as a quantity, shared memory included; empty is the catalogue's
+    default. RestartsTier."""
+
+
+class Engine(Model):
+    """The vLLM container of a tier."""
+
+    rules: ClassVar[tuple[Rule, ...]] = rules.ENGINE
+
+    image: str = Field(default="", max_length=512, pattern=r"^([A-Za-z0-9][A-Za-z0-9._/:@-]*)?$")
+    """Image of vLLM 0.32 or newer; empty is the operator's default, recorded when the tier starts.
+    RestartsTier."""
+    extra_args: tuple[Argument, ...] = Field(default=(), max_length=64, json_schema_extra=ATOMIC)
+    """Arguments appended to vLLM's, one item per word. Those that the operator sets itself and
+    those that open the engine to its clients are refused. RestartsTier."""
+    env: tuple[EnvVar, ...] = Field(default=(), max_length=64, json_schema_extra=BY_NAME)
+    """Environment variables of the engine. RestartsTier."""
+    resources: EngineResources = EngineResources()
+    """CPU and memory of one replica. RestartsTier."""
+
+
+class Parallelism(Model):
+    """How one replica is spread over GPUs."""
+
+    tensor: str = Field(default="Auto", max_length=4, pattern=r"^(Auto|[1-9][0-9]?)$")
+    """GPUs that one replica is split over, as a string; Auto is the smallest number that fits.
+    RestartsTier."""
+    expert: Expert = Expert.AUTO
+    """Whether whole experts are spread over the GPUs of a replica. Auto is Enabled for a mixture of
+    experts on more than one GPU. RestartsTier."""
+
+
+class Context(Model):
+    """How long a conversation may be."""
+
+    rules: ClassVar[tuple[Rule, ...]] = rules.CONTEXT
+
+    max_model_len: int = Field(default=0, ge=0, le=131072)
+    """Longest conversation in tokens, images and answer included; 0 is the longest that fits, at
+    most the model's own limit. RestartsTier."""
+    kv_cache_dtype: KVCacheDType = KVCacheDType.AUTO
+    """Number format of the key-value cache: Auto is BF16, FP8 doubles what fits. RestartsTier."""
+
+
+class Multimodal(Model):
+    """What a request may carry besides text."""
+
+    max_images_per_request: int = Field(default=16, ge=1, le=256)
+    """Images in one request, those of earlier turns included. RestartsTier."""
+
+
+class ThinkingDefaults(Model):
+    """How much the model reasons where a client does not say."""
+
+    default: Thinking = Thinking.ENABLED
+    """Whether the model thinks before it answers. Clients may say otherwise. RestartsTier."""
+    max_output_tokens: int = Field(default=16384, ge=256, le=131072)
+    """Longest answer in tokens, thinking included, that clients get without asking for less.
+    RestartsTier."""
+
+
+class Toleration(Model):
+    """A taint that the tier's pods tolerate."""
+
+    rules: ClassVar[tuple[Rule, ...]] = rules.TOLERATION
+
+    key: str = Field(default="", max_length=317)
+    """Key of the taint; empty with operator Exists is every taint. RestartsTier."""
+    operator: TolerationOperator = TolerationOperator.EQUAL
+    """Whether the taint must only exist, or have the value too. RestartsTier."""
+    value: LabelValue = ""
+    """Value of the taint, with operator Equal. RestartsTier."""
+    effect: TaintEffect | None = None
+    """Effect of the taint; left out, every effect. RestartsTier."""
+
+
+class Placement(Model):
+    """Which nodes a tier may use."""
+
+    rules: ClassVar[tuple[Rule, ...]] = rules.PLACEMENT
+
+    pinning: Pinning = Pinning.REQUIRED
+    """Whether a replica belongs to the node that the plan chose: Required waits for that node,
+    Preferred lets the scheduler use another, None leaves the choice to the scheduler.
+    RestartsTier."""
+    node_names: tuple[NodeName, ...] = Field(default=(), max_length=256, json_schema_extra=SET)
+    """The nodes that may be used; empty lets the planner choose among all. RestartsTier."""
+    node_selector: dict[str, LabelValue] = Field(
+        default={}, max_length=32, json_schema_extra=ATOMIC_MAP
+    )
+    """Labels that a node must have. RestartsTier."""
+    tolerations: tuple[Toleration, ...] = Field(default=(), max_length=32, json_schema_extra=ATOMIC)
+    """Taints that are tolerated besides acceleratorResource:NoSchedule. RestartsTier."""
+    accelerator_resource: str = Field(
+        default="nvidia.com/gpu",
+        max_length=317,
+        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
+    )
+    """Extended resource that counts the GPUs. RestartsTier."""
+    runtime_class_name: DnsName = ""
+    """RuntimeClass of the engine pods; empty is the nodes' default. RestartsTier."""
+    priority_class_name: DnsName = ""
+    """PriorityClass of the engine pods; empty is the cluster's default. RestartsTier."""
+
+
+class Drain(Model):
+    """How a replica leaves."""
+
+    timeout_seconds: int = Field(default=300, ge=0, le=3600)
+    """How long a replica that was taken out of routing may finish its requests, in seconds.
+    Live."""
+
+
+class Tier(Model):
+    """What both tiers have in common."""
+
+    model: ModelSource
+    engine: Engine = Engine()
+    """The vLLM container. RestartsTier."""
+    parallelism: Parallelism = Parallelism()
+    """How one replica is spread over GPUs. RestartsTier."""
+    context: Context = Context()
+    """How long a conversation may be. RestartsTier."""
+    multimodal: Multimodal = Multimodal()
+    """What a request may carry besides text. RestartsTier."""
+    thinking: ThinkingDefaults = ThinkingDefaults()
+    """How much the model reasons where a client does not say. RestartsTier."""
+    placement: Placement = Placement()
+    """Which nodes the tier may use. RestartsTier."""
+    replicas: int
+    drain: Drain = Drain()
+    """How a replica leaves. Live."""
+
+
+class FlagshipTier(Tier):
+    """GLM-4.6V, the large mixture of experts: a fixed number of replicas over several GPUs each."""
+
+    rules: ClassVar[tuple[Rule, ...]] = rules.tier("GLM-4.6V")
+
+    model: FlagshipModel
+    """Which model, and where its weights are. RestartsTier."""
+    replicas: int = Field(default=1, ge=1, le=64)
+    """Number of replicas. Live."""
+
+
+class ScaleToZero(Model):
+    """When flash may sleep, and how long a request waits for it."""
+
+    idle_seconds: int = Field(default=600, ge=10, le=86400)
+    """Seconds without a request for flash after which its last replica goes, where minReplicas
+    is 0. Live."""
+    hold_timeout_seconds: int = Field(default=300, ge=1, le=3600)
+    """Seconds that the gateway holds a request while no replica of flash is ready. Live."""
+
+
+class Scaling(Model):
+    """How the number of flash replicas is found."""
+
+    rules: ClassVar[tuple[Rule, ...]] = rules.SCALING
+
+    mode: ScalingMode = ScalingMode.INTERNAL
+    """Who sets the number of replicas: the operator from the work it sees, an autoscaler through
+    the scale subresource, or you. Live."""
+    min_replicas: int = Field(default=1, ge=0, le=256)
+    """Fewest replicas in mode Internal; with 0 flash sleeps when idle, and a cold start takes
+    minutes. Live."""
+    max_replicas: int = Field(default=8, ge=1, le=256)
+    """Most replicas in mode Internal. Live."""
+    scale_to_zero: ScaleToZero = ScaleToZero()
+    """When flash may sleep, and how long a request waits for it. Live."""
+
+
+class FlashTier(Tier):
+    """GLM-4.6V-Flash, the small dense model: replicas that come and go with the work."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (*rules.tier("GLM-4.6V-Flash"), *rules.FLASH)
+
+    model: FlashModel
+    """Which model, and where its weights are. RestartsTier."""
+    replicas: int = Field(default=1, ge=0, le=256)
+    """Number of replicas where scaling.mode is External or Off; the target of kubectl scale.
+    Live."""
+    scaling: Scaling = Scaling()
+    """How the number of replicas is found. Live."""

@@ -1,0 +1,95 @@
+"""Read one object and everything it owns, live."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from glm_operator.api import names
+from glm_operator.api.v1alpha1 import GLMDeployment
+from glm_operator.kube import convert
+from glm_operator.kube.client import Cluster
+from glm_operator.kube.errors import NotFoundError
+from glm_operator.kube.resources import CHILDREN, CONTROLLER_REVISION, DEPLOYMENT_OBJECT, POD
+from glm_operator.plan.observed import Observed
+
+GATEWAY_COMPONENT = "gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayPod:
+    """Where a gateway's second port is."""
+
+    name: str
+    ip: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read. `observed` lacks what is not read here: nodes, gateways, memory."""
+
+    observed: Observed
+    gateways: tuple[GatewayPod, ...] = ()
+
+
+async def read_object(cluster: Cluster, namespace: str, name: str) -> dict[str, Any] | None:
+    """The GLMDeployment as stored, None when it does not exist."""
+    try:
+        return await cluster.get(DEPLOYMENT_OBJECT, namespace, name)
+    except NotFoundError:
+        return None
+
+
+async def read_owned(cluster: Cluster, raw: Mapping[str, Any]) -> Reading:
+    """The object with its pods, revisions and children.
+
+    Lists by label, not by a cache: no decision is made on what was true a moment ago.
+
+    Raises:
+        glm_operator.api.v1alpha1.InvalidObject: the object does not follow the schema.
+    """
+    parsed = GLMDeployment.parse(raw)
+    metadata = raw["metadata"]
+    labels = f"{names.LABEL_DEPLOYMENT}={metadata['name']}"
+    kinds = (POD, CONTROLLER_REVISION, *CHILDREN)
+    pods, revisions, *children = await asyncio.gather(
+        *(cluster.find(kind, metadata["namespace"], labels=labels) for kind in kinds)
+    )
+    uid = metadata["uid"]
+    observed = Observed(
+        object=parsed,
+        uid=uid,
+        generation=metadata.get("generation", 0),
+        status=raw.get("status") or {},
+        replicas=tuple(convert.replica_of(pod, uid) for pod in pods if convert.is_engine(pod)),
+        revisions=tuple(
+            convert.revision_of(item) for item in revisions if convert.is_owned(item, uid)
+        ),
+        children={
+            (kind.kind, item["metadata"]["name"]): {
+                "apiVersion": kind.api_version,
+                "kind": kind.kind,
+                **item,
+            }
+            for kind, items in zip(CHILDREN, children, strict=True)
+            for item in items
+            if convert.is_owned(item, uid)
+        },
+        deleting="deletionTimestamp" in metadata,
+    )
+    return Reading(observed, gateway_pods(pods))
+
+
+def gateway_pods(pods: Iterable[Mapping[str, Any]]) -> tuple[GatewayPod, ...]:
+    """The gateways that can be asked, by name."""
+    found = (
+        GatewayPod(pod["metadata"]["name"], pod["status"]["podIP"])
+        for pod in pods
+        if (pod["metadata"].get("labels") or {}).get("app.kubernetes.io/component")
+        == GATEWAY_COMPONENT
+        and pod.get("status", {}).get("podIP")
+        and pod["status"].get("phase") == "Running"
+    )
+    return tuple(sorted(found, key=lambda pod: pod.name))

@@ -1,0 +1,1 @@
+"""Plan to Kubernetes objects and vLLM arguments, as dicts. Pure."""

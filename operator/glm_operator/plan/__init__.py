@@ -1,0 +1,1 @@
+"""Observed state in, plan out. Pure."""

@@ -1,0 +1,175 @@
+"""The objects beside the pods: Services, budgets, revisions, and everything of the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from glm_operator import catalog
+from glm_operator.api import names
+from glm_operator.api.enums import Mode
+from glm_operator.api.tier import FlashTier
+from glm_operator.manifests import gateway, services
+from glm_operator.manifests.applied import is_applied, stamped
+from glm_operator.manifests.labels import gateway_selector, tier_selector
+from glm_operator.plan.actions import Apply, DeleteChild
+from glm_operator.plan.observed import Revision
+from glm_operator.plan.resolve import read_record
+from glm_operator.plan.tier import Scene, TierPlan
+
+GATEWAYS = f"{names.MANAGER}-gateway"
+SERVICES = f"{names.MANAGER}-services"
+POLICIES = f"{names.MANAGER}-policies"
+"""One field manager per concern, so that none takes away what another set."""
+
+DEFAULT_HOLD_SECONDS = 300
+"""How long requests wait for a tier that never sleeps by choice."""
+KEPT_REVISIONS = 5
+"""Records per tier that are kept for going back, besides those in use."""
+
+
+def applies(scene: Scene, tiers: Sequence[TierPlan]) -> list[Apply]:
+    """What has to be written. Nothing exists for an object of which nothing may run."""
+    if not any(tier.course.engine or tier.fleet.all for tier in tiers):
+        return []
+    live = scene.observed.children
+    wanted = []
+    for manifest, manager in _desired(scene, tiers):
+        present = live.get((manifest["kind"], manifest["metadata"]["name"]))
+        if is_applied(manifest, present) or (present and scene.mode is Mode.PAUSED):
+            continue
+        wanted.append(Apply(manifest, manager))
+    return [*wanted, *_records(scene, tiers)]
+
+
+def _desired(scene: Scene, tiers: Sequence[TierPlan]) -> Iterator[tuple[dict[str, Any], str]]:
+    owner, spec = scene.owner, scene.observed.object.spec
+    for tier in tiers:
+        budget = services.disruption_budget(
+            owner,
+            names.child(owner.name, tier.name),
+            tier_selector(owner.name, tier.name),
+            tier.desired,
+        )
+        yield stamped(services.tier_service(owner, tier.name)), SERVICES
+        yield stamped(budget), POLICIES
+    yield stamped(gateway.service_account(owner)), GATEWAYS
+    yield stamped(gateway.role_binding(owner)), GATEWAYS
+    yield stamped(gateway.config_map(owner, _config(scene, tiers))), GATEWAYS
+    yield stamped(gateway.service(owner, spec.gateway.service.type.value)), GATEWAYS
+    pods = gateway.GatewayPods(
+        scene.defaults.gateway_image,
+        scene.defaults.image_pull_policy,
+        spec.gateway.replicas,
+        spec.image_pull_secrets,
+    )
+    yield stamped(gateway.deployment(owner, pods)), GATEWAYS
+    selector = gateway_selector(owner.name)
+    budget = services.disruption_budget(
+        owner, gateway.gateway_name(owner), selector, spec.gateway.replicas
+    )
+    yield stamped(budget), POLICIES
+
+
+def _config(scene: Scene, tiers: Sequence[TierPlan]) -> gateway.GatewayConfig:
+    spec = scene.observed.object.spec
+    limits = spec.gateway.limits
+    return gateway.GatewayConfig(
+        generation=scene.observed.generation,
+        auto_model=spec.routing.auto_model,
+        quality_tolerance_points=spec.routing.quality_tolerance_points,
+        max_body_bytes=limits.max_body_bytes,
+        max_in_flight_bytes=limits.max_in_flight_bytes,
+        max_held_requests=limits.max_held_requests,
+        aliases={name: target.value for name, target in spec.gateway.model_aliases.items()},
+        tiers={tier.name: _route(scene, tier) for tier in tiers},
+    )
+
+
+def _route(scene: Scene, tier: TierPlan) -> gateway.TierRoute:
+    """What every replica that serves can take: the least of their revisions."""
+    model = catalog.get(tier.spec.model.preset)
+    lengths, images = _limits(scene, tier)
+    fallback = tier.spec.context.max_model_len or model.max_context_tokens
+    return gateway.TierRoute(
+        model=model.served_name,
+        context_tokens=min(lengths, default=fallback),
+        max_images=min(images, default=tier.spec.multimodal.max_images_per_request),
+        hold_timeout_seconds=_hold_seconds(tier),
+        service=names.child(scene.owner.name, tier.name),
+    )
+
+
+def _limits(scene: Scene, tier: TierPlan) -> tuple[list[int], list[int]]:
+    """Context lengths and image limits of the revisions that serve, else of the wanted one."""
+    serving = {one.revision for one in tier.serving}
+    engines = [
+        read_record(one)[0]
+        for one in scene.observed.revisions
+        if one.tier == tier.name and one.hash in serving
+    ]
+    if not engines and tier.course.engine is not None:
+        engines = [tier.course.engine]
+    return [one.max_model_len for one in engines], [one.max_images for one in engines]
+
+
+def _hold_seconds(tier: TierPlan) -> int:
+    if isinstance(tier.spec, FlashTier):
+        return tier.spec.scaling.scale_to_zero.hold_timeout_seconds
+    return DEFAULT_HOLD_SECONDS
+
+
+def _records(scene: Scene, tiers: Sequence[TierPlan]) -> Iterator[Apply]:
+    """The record of what a tier was resolved to, written before the first pod of it."""
+    for tier in tiers:
+        resolution = tier.course.resolution
+        acted_on = tier.course.engine is not None and tier.course.engine == resolution.engine
+        if resolution.recorded or not acted_on or scene.mode is not Mode.LIVE:
+            continue
+        mine = [one.number for one in scene.observed.revisions if one.tier == tier.name]
+        manifest = services.controller_revision(
+            scene.owner,
+            tier.name,
+            resolution.revision,
+            record_suffix(resolution.inputs),
+            max(mine, default=0) + 1,
+            resolution.record(),
+        )
+        yield Apply(manifest, SERVICES)
+
+
+def record_suffix(inputs: str) -> str:
+    """Two inputs may come to the same revision; each has its own record."""
+    return inputs[:8]
+
+
+def deletions(scene: Scene, tiers: Sequence[TierPlan]) -> list[DeleteChild]:
+    """Children that the object no longer asks for, and records too old to go back to."""
+    if scene.mode is not Mode.LIVE:
+        return []
+    wanted = {
+        (manifest["kind"], manifest["metadata"]["name"]) for manifest, _ in _desired(scene, tiers)
+    }
+    stale = [
+        DeleteChild(str(live["apiVersion"]), kind, name)
+        for (kind, name), live in sorted(scene.observed.children.items())
+        if (kind, name) not in wanted
+    ]
+    return [*stale, *_old_records(scene, tiers)]
+
+
+def _old_records(scene: Scene, tiers: Sequence[TierPlan]) -> Iterator[DeleteChild]:
+    in_use = {one.revision for one in scene.observed.replicas}
+    in_use |= {tier.course.revision for tier in tiers} | {
+        tier.course.resolution.revision for tier in tiers
+    }
+    by_tier: dict[str, list[Revision]] = {}
+    for one in scene.observed.revisions:
+        by_tier.setdefault(one.tier, []).append(one)
+    present = {tier.name for tier in tiers}
+    for name, records in sorted(by_tier.items()):
+        newest = sorted(records, key=lambda one: -one.number)
+        kept = KEPT_REVISIONS if name in present else 0
+        for one in newest[kept:]:
+            if one.hash not in in_use:
+                yield DeleteChild("apps/v1", "ControllerRevision", one.name)

@@ -1,0 +1,81 @@
+"""Events of one plan: what it does, and what became different."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from glm_operator.api import reasons
+from glm_operator.api.enums import Mode
+from glm_operator.plan.actions import Event
+from glm_operator.plan.conditions import FALSE, TRUE, Condition
+from glm_operator.plan.execution import Steps
+from glm_operator.plan.tier import Scene, TierPlan
+
+NORMAL, WARNING = "Normal", "Warning"
+ALARMING = ("Planned", "Degraded", "ToolCallVerified")
+"""Conditions whose trouble deserves an event of its own."""
+
+
+def events(
+    scene: Scene, tiers: Sequence[TierPlan], conditions: Sequence[Condition], steps: Steps
+) -> tuple[Event, ...]:
+    """Everything a user wants to read in `kubectl describe`, at most once per change."""
+    if scene.mode is Mode.PLAN:
+        return tuple(_troubles(scene, conditions))
+    return (
+        *_pods(steps),
+        *_scaling(scene, tiers),
+        *_rollouts(scene, tiers),
+        *_troubles(scene, conditions),
+    )
+
+
+def _pods(steps: Steps) -> Iterator[Event]:
+    for create in steps.create:
+        name = create.manifest["metadata"]["name"]
+        yield Event(NORMAL, reasons.REPLICA_CREATED, f"{name} on {create.node}.")
+    for delete in steps.delete:
+        yield Event(NORMAL, reasons.REPLICA_REMOVED, f"{delete.name}: {delete.why}.")
+
+
+def scaled(scene: Scene, tiers: Sequence[TierPlan]) -> dict[str, str]:
+    """Tier -> why the operator changes its wanted number of replicas."""
+    return {
+        tier.name: tier.decision.memory.reason
+        for tier in tiers
+        if tier.decision is not None and _before(scene, tier) not in (None, tier.desired)
+    }
+
+
+def _before(scene: Scene, tier: TierPlan) -> int | None:
+    """The number wanted so far; None for a tier that is new."""
+    stored = scene.stored(tier.name).get("desiredReplicas")
+    return None if stored is None else int(stored)
+
+
+def _scaling(scene: Scene, tiers: Sequence[TierPlan]) -> Iterator[Event]:
+    changes = scaled(scene, tiers)
+    for tier in tiers:
+        before = _before(scene, tier)
+        if tier.name in changes and before is not None:
+            reason = reasons.SCALED_UP if tier.desired > before else reasons.SCALED_DOWN
+            message = f"{tier.name} from {before} to {tier.desired}: {changes[tier.name]}."
+            yield Event(NORMAL, reason, message)
+
+
+def _rollouts(scene: Scene, tiers: Sequence[TierPlan]) -> Iterator[Event]:
+    for tier in tiers:
+        before = scene.stored(tier.name).get("revision")
+        if before and tier.course.revision and before != tier.course.revision:
+            message = f"{tier.name} is brought from revision {before} to {tier.course.revision}."
+            yield Event(NORMAL, reasons.RESTARTS_TIER, message)
+
+
+def _troubles(scene: Scene, conditions: Sequence[Condition]) -> Iterator[Event]:
+    stored = {one.get("type"): one for one in scene.observed.status.get("conditions") or []}
+    for one in conditions:
+        bad = one.status == (TRUE if one.type == "Degraded" else FALSE)
+        before = stored.get(one.type, {})
+        known = before.get("reason") == one.reason and before.get("status") == one.status
+        if one.type in ALARMING and bad and not known:
+            yield Event(WARNING, one.reason, one.message)

@@ -1,0 +1,129 @@
+"""From one tier's moves to actions: labels, drains, deletions and new pods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from glm_operator.api import names
+from glm_operator.manifests.engine import EngineSpec
+from glm_operator.manifests.engine_pod import PodIdentity, engine_pod
+from glm_operator.manifests.labels import Owner
+from glm_operator.plan import times
+from glm_operator.plan.actions import CreatePod, DeletePod, PatchPod
+from glm_operator.plan.observed import Replica
+from glm_operator.plan.placement import Demand, Room
+from glm_operator.plan.replicas import (
+    Fleet,
+    can_serve,
+    had_traffic,
+    is_drained,
+    is_serving,
+)
+from glm_operator.plan.rollout import Moves, View
+
+DRAIN_POLL_SECONDS = 1.0
+"""Gateways are polled once a second; a drain is looked at as often."""
+
+
+@dataclass(slots=True)
+class Steps:
+    """Actions of all tiers by urgency: whatever leaves routing leaves it first."""
+
+    off: list[PatchPod] = field(default_factory=list)
+    on: list[PatchPod] = field(default_factory=list)
+    delete: list[DeletePod] = field(default_factory=list)
+    create: list[CreatePod] = field(default_factory=list)
+    wake_at: list[float] = field(default_factory=list)
+    """Times at which the plan must be looked at again though nothing may have happened."""
+
+
+def label_only(replicas: Iterable[Replica], view: View, steps: Steps) -> None:
+    """Keep the routable label true to the facts and move nothing."""
+    for replica in replicas:
+        _patch(replica, is_serving(replica, view.nodes), replica.draining_since, steps)
+
+
+def carry_out(fleet: Fleet, moves: Moves, view: View, drain_seconds: float, steps: Steps) -> None:
+    """Add what the moves mean for the replicas that exist."""
+    for replica in (*fleet.lost, *fleet.failed, *fleet.terminating):
+        _patch(replica, False, replica.draining_since, steps)
+    for replica in moves.keep:
+        _patch(replica, can_serve(replica, view.nodes), None, steps)
+    for replica in moves.remove:
+        _remove(replica, view, drain_seconds, steps)
+    for replica in moves.discard:
+        why = "it failed" if replica in fleet.failed else "it is lost and not wanted any more"
+        steps.delete.append(DeletePod(replica.name, replica.uid, None, why))
+    if moves.retry_at is not None:
+        steps.wake_at.append(moves.retry_at)
+
+
+def _patch(replica: Replica, routable: bool, since: float | None, steps: Steps) -> None:
+    labels: dict[str, str | None] = {}
+    annotations: dict[str, str | None] = {}
+    if routable != replica.routable:
+        labels[names.LABEL_ROUTABLE] = "true" if routable else None
+    if since != replica.draining_since:
+        text = None if since is None else times.to_exact_text(since)
+        annotations[names.ANNOTATION_DRAINING_SINCE] = text
+    if labels or annotations:
+        leaving = since is not None or not routable
+        patch = PatchPod(replica.name, replica.uid, labels, annotations)
+        (steps.off if leaving else steps.on).append(patch)
+
+
+def _remove(replica: Replica, view: View, drain_seconds: float, steps: Steps) -> None:
+    if not had_traffic(replica) and replica.draining_since is None:
+        why = "it is not wanted and never served"
+        steps.delete.append(DeletePod(replica.name, replica.uid, None, why))
+        return
+    since = view.now if replica.draining_since is None else replica.draining_since
+    _patch(replica, False, since, steps)
+    if replica.draining_since is not None and is_drained(
+        replica, view.reports, drain_seconds, view.now
+    ):
+        why = "it is drained and not wanted any more"
+        steps.delete.append(DeletePod(replica.name, replica.uid, None, why))
+    else:
+        steps.wake_at.append(view.now + DRAIN_POLL_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Factory:
+    """Makes the pods of one tier."""
+
+    owner: Owner
+    spec: EngineSpec
+    revision: str
+    pull_policy: str
+    taken: frozenset[str]
+    """Names of all pods of the object, terminating ones included: none is used again."""
+
+    def pods(self, moves: Moves, room: Room, demand: Demand) -> list[CreatePod]:
+        """The new pods, each on the node that it took room on."""
+        ordinals = self._ordinals(moves.create)
+        return [self._pod(ordinal, moves.attempt, room, demand) for ordinal in ordinals]
+
+    def _ordinals(self, count: int) -> Sequence[int]:
+        found: list[int] = []
+        ordinal = 0
+        while len(found) < count:
+            name = names.replica(self.owner.name, self.spec.tier, self.revision, ordinal)
+            if name not in self.taken:
+                found.append(ordinal)
+            ordinal += 1
+        return found
+
+    def _pod(self, ordinal: int, attempt: int, room: Room, demand: Demand) -> CreatePod:
+        node = room.take(demand)
+        if node is None:
+            raise ValueError(f"no room for replica {ordinal} of {self.spec.tier}: count it first")
+        identity = PodIdentity(ordinal, node.name, attempt)
+        manifest = engine_pod(self.owner, self.spec, self.revision, identity, self.pull_policy)
+        return CreatePod(manifest, node.name, demand.resource, demand.gpus)
+
+
+def taken_names(replicas: Iterable[Replica]) -> frozenset[str]:
+    """Names that no new pod may have."""
+    return frozenset(replica.name for replica in replicas)

@@ -1,0 +1,251 @@
+"""What is true of an object now: its conditions, each with a reason of the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from glm_operator.api import names, reasons
+from glm_operator.api.enums import Mode, ScalingMode
+from glm_operator.api.tier import FlashTier
+from glm_operator.plan.conditions import FALSE, TRUE, UNKNOWN, Condition
+from glm_operator.plan.observed import Replica
+from glm_operator.plan.replicas import is_finished, is_verified, node_fault
+from glm_operator.plan.tier import Scene, TierPlan
+
+READY, PLANNED, PROGRESSING, DEGRADED = "Ready", "Planned", "Progressing", "Degraded"
+TOOL_CALL, GATEWAY, UNAUTHENTICATED = "ToolCallVerified", "GatewayAvailable", "Unauthenticated"
+AVAILABLE = {names.FLAGSHIP: "FlagshipAvailable", names.FLASH: "FlashAvailable"}
+
+PLAN_SENTENCE = "mode is Plan: nothing is created."
+CRASHING = ("CrashLoopBackOff", "RunContainerError", "CreateContainerError")
+IMAGE_TROUBLE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a replica does not serve."""
+
+    reason: str
+    message: str
+
+
+def judge(scene: Scene, tiers: Sequence[TierPlan]) -> list[Condition]:
+    """All conditions, the summary first."""
+    planned = _planned(scene, tiers)
+    available = [_available(scene, name, tiers) for name in names.TIERS]
+    gateway = _gateway(scene)
+    return [
+        _ready(scene, tiers, planned, available, gateway),
+        planned,
+        *available,
+        _tool_call(tiers),
+        gateway,
+        _progressing(scene, tiers, planned),
+        _degraded(scene, tiers),
+        Condition(
+            UNAUTHENTICATED, TRUE, reasons.NO_API_KEYS, "Anyone who reaches the gateway may use it."
+        ),
+    ]
+
+
+def _planned(scene: Scene, tiers: Sequence[TierPlan]) -> Condition:
+    for tier in tiers:
+        if tier.course.resolution.engine is None:
+            return Condition(PLANNED, FALSE, reasons.DOES_NOT_FIT, misfit(tier))
+    held = [f"{tier.name} {tier.course.held}" for tier in tiers if tier.course.held]
+    if held:
+        reason = reasons.TIER_PAUSED if scene.mode is Mode.PAUSED else reasons.WAITING_FOR_GPUS
+        return Condition(PLANNED, FALSE, reason, f"{'; '.join(held)}.")
+    short = [f"{tier.name} {tier.shortage}" for tier in tiers if tier.shortage]
+    if short:
+        return Condition(PLANNED, FALSE, reasons.WAITING_FOR_GPUS, f"{'; '.join(short)}.")
+    return Condition(PLANNED, TRUE, reasons.FITS, f"{'; '.join(_sizes(tiers))}.")
+
+
+def _sizes(tiers: Sequence[TierPlan]) -> Iterator[str]:
+    for tier in tiers:
+        engine = tier.course.resolution.engine
+        if engine is not None:
+            gpus = "1 GPU" if engine.gpus == 1 else f"{engine.gpus} GPUs"
+            yield f"{tier.name}: {gpus} per replica, {engine.max_model_len} tokens of context"
+
+
+def misfit(tier: TierPlan) -> str:
+    """Why nothing fits, in one sentence: the size that came nearest stands for all."""
+    rejected = tier.course.resolution.rejected
+    if not rejected:
+        resource = tier.spec.placement.accelerator_resource
+        return f"{tier.name}: no node of this cluster offers {resource}."
+    nearest = rejected[0]
+    others = f" ({len(rejected) - 1} more in status.plan)" if len(rejected) > 1 else ""
+    return f"{tier.name}: {nearest.option}: {nearest.reason}{others}."
+
+
+def _available(scene: Scene, name: str, tiers: Sequence[TierPlan]) -> Condition:
+    kind = AVAILABLE[name]
+    tier = next((one for one in tiers if one.name == name), None)
+    if tier is None:
+        return Condition(kind, FALSE, reasons.NOT_WANTED, f"The object has no tier {name}.")
+    if tier.serving:
+        message = f"{len(tier.serving)} of {tier.desired} replicas serve."
+        more = f" The load asks for more: one {tier.limited}." if tier.limited else ""
+        return Condition(kind, TRUE, reasons.AVAILABLE, message + more)
+    if scene.mode is Mode.PLAN:
+        return Condition(kind, FALSE, reasons.PLAN_ONLY, PLAN_SENTENCE)
+    if tier.course.engine is not None and tier.desired == 0:
+        return _sleeping(kind, tier)
+    cause = _why_not(scene, tier)
+    return Condition(kind, FALSE, cause.reason, cause.message)
+
+
+def _sleeping(kind: str, tier: TierPlan) -> Condition:
+    if tier.limited:
+        message = f"Requests are held, and a replica {tier.limited}."
+        return Condition(kind, FALSE, reasons.WAITING_FOR_GPUS, message)
+    if isinstance(tier.spec, FlashTier) and tier.spec.scaling.mode is not ScalingMode.OFF:
+        leaving = "The last replica is leaving; the next request keeps or wakes one."
+        message = leaving if tier.fleet.all else "No replica runs; the next request wakes one."
+        return Condition(kind, TRUE, reasons.SCALED_TO_ZERO, message)
+    message = "replicas is 0, and nothing but an edit changes that."
+    return Condition(kind, FALSE, reasons.UNAVAILABLE, message)
+
+
+def _why_not(scene: Scene, tier: TierPlan) -> Cause:
+    """The one reason that explains best why a tier has no replica that serves."""
+    causes = [cause for one in tier.fleet.all if (cause := trouble(one, scene))]
+    if causes:
+        return causes[0]
+    if tier.course.resolution.engine is None:
+        return Cause(reasons.DOES_NOT_FIT, misfit(tier))
+    if tier.course.held or tier.shortage:
+        lack = tier.course.held or tier.shortage
+        return Cause(reasons.WAITING_FOR_GPUS, f"{tier.name} {lack}.")
+    if tier.fleet.usable or tier.moves.create:
+        return Cause(reasons.STARTING, "No replica is ready yet.")
+    return Cause(reasons.UNAVAILABLE, "No replica exists.")
+
+
+def trouble(replica: Replica, scene: Scene) -> Cause | None:
+    """What is wrong with a replica; None while it may still come up by itself."""
+    if replica.terminating:
+        return None
+    fault = node_fault(replica, scene.view.nodes)
+    if fault:
+        return Cause(reasons.NODE_LOST, f"{replica.name}: node {replica.node} {fault}.")
+    if is_finished(replica):
+        return Cause(reasons.ENGINE_FAILED, f"{replica.name} ended: {replica.failure}.")
+    if replica.waiting_reason in IMAGE_TROUBLE:
+        text = replica.waiting_message or replica.waiting_reason
+        return Cause(reasons.IMAGE_PULL_FAILED, f"{replica.name}: {text}")
+    if replica.unschedulable:
+        return Cause(reasons.UNSCHEDULABLE, f"{replica.name}: {replica.unschedulable}")
+    if replica.verified is False and not is_verified(replica):
+        return _unverified(replica)
+    if replica.waiting_reason in CRASHING:
+        text = replica.failure or replica.waiting_message
+        return Cause(reasons.ENGINE_FAILED, f"{replica.name}: {text}")
+    return None
+
+
+def _unverified(replica: Replica) -> Cause:
+    known = reasons.CATALOGUE.get(replica.verify_reason)
+    reason = known.name if known is not None else reasons.NOT_CHECKED
+    return Cause(reason, f"{replica.name}: {replica.verify_message}")
+
+
+def _tool_call(tiers: Sequence[TierPlan]) -> Condition:
+    alive = [one for tier in tiers for one in tier.fleet.usable]
+    failed = [one for one in alive if one.verified is False and not is_verified(one)]
+    if failed:
+        cause = _unverified(failed[0])
+        return Condition(TOOL_CALL, FALSE, cause.reason, cause.message)
+    if any(is_verified(one) for one in alive):
+        message = "Every checked engine returned the tool calls it was asked for."
+        return Condition(TOOL_CALL, TRUE, reasons.VERIFIED, message)
+    message = "No engine has come far enough to be checked."
+    return Condition(TOOL_CALL, UNKNOWN, reasons.NOT_CHECKED, message)
+
+
+def _gateway(scene: Scene) -> Condition:
+    name = names.child(scene.owner.name, "gateway")
+    live = scene.observed.children.get(("Deployment", name), {})
+    ready = int((live.get("status") or {}).get("readyReplicas") or 0)
+    wanted = scene.observed.object.spec.gateway.replicas
+    if ready >= wanted:
+        message = "Every gateway pod is ready."
+        return Condition(GATEWAY, TRUE, reasons.GATEWAY_READY, message)
+    if ready:
+        message = f"{ready} of {wanted} gateway pods are ready."
+        return Condition(GATEWAY, TRUE, reasons.GATEWAY_DEGRADED, message)
+    if scene.mode is Mode.PLAN:
+        return Condition(GATEWAY, FALSE, reasons.PLAN_ONLY, PLAN_SENTENCE)
+    return Condition(GATEWAY, FALSE, reasons.GATEWAY_STARTING, "No gateway pod is ready yet.")
+
+
+def _progressing(scene: Scene, tiers: Sequence[TierPlan], planned: Condition) -> Condition:
+    if scene.mode is Mode.PLAN:
+        return Condition(PROGRESSING, FALSE, reasons.PLAN_ONLY, PLAN_SENTENCE)
+    if scene.mode is Mode.PAUSED:
+        message = "mode is Paused: what runs is kept."
+        return Condition(PROGRESSING, FALSE, reasons.TIER_PAUSED, message)
+    for tier in tiers:
+        reason, message = _movement(tier)
+        if reason:
+            return Condition(PROGRESSING, TRUE, reason, f"{tier.name} {message}")
+    if planned.status == FALSE:
+        return Condition(PROGRESSING, FALSE, planned.reason, planned.message)
+    message = "What runs is what the object asks for."
+    return Condition(PROGRESSING, FALSE, reasons.UP_TO_DATE, message)
+
+
+def _movement(tier: TierPlan) -> tuple[str, str]:
+    if any(one.revision != tier.course.revision for one in tier.fleet.usable):
+        return reasons.ROLLING_OUT, f"is brought to revision {tier.course.revision}."
+    if tier.moves.remove:
+        return reasons.SCALING, "gives up replicas, which finish their requests first."
+    if tier.moves.create or len(tier.serving) < len(tier.moves.keep):
+        return reasons.STARTING, "has replicas that are starting."
+    return "", ""
+
+
+def _degraded(scene: Scene, tiers: Sequence[TierPlan]) -> Condition:
+    for tier in tiers:
+        for replica in tier.fleet.all:
+            cause = trouble(replica, scene)
+            if cause:
+                return Condition(DEGRADED, TRUE, cause.reason, cause.message)
+    for tier in tiers:
+        if tier.shortage:
+            message = f"{tier.name} {tier.shortage}."
+            return Condition(DEGRADED, TRUE, reasons.REPLICAS_MISSING, message)
+    return Condition(DEGRADED, FALSE, reasons.HEALTHY, "Everything that should run runs.")
+
+
+def _ready(
+    scene: Scene,
+    tiers: Sequence[TierPlan],
+    planned: Condition,
+    available: Sequence[Condition],
+    gateway: Condition,
+) -> Condition:
+    """True only when a request for any tier is answered as this generation asks."""
+    if scene.mode is Mode.PLAN:
+        return Condition(READY, FALSE, reasons.PLAN_ONLY, PLAN_SENTENCE)
+    wanted = {AVAILABLE[tier.name] for tier in tiers}
+    blocks = [one for one in available if one.type in wanted and one.status != TRUE]
+    if any(tier.course.held for tier in tiers):
+        blocks.insert(0, planned)
+    blocks.extend([gateway] if gateway.status != TRUE else [])
+    if blocks:
+        return Condition(READY, FALSE, blocks[0].reason, blocks[0].message)
+    behind = next((tier for tier in tiers if _is_behind(tier)), None)
+    if behind is not None:
+        message = f"{behind.name} still serves an older revision only."
+        return Condition(READY, FALSE, reasons.ROLLING_OUT, message)
+    return Condition(READY, TRUE, reasons.SERVING, "The gateway answers requests for every tier.")
+
+
+def _is_behind(tier: TierPlan) -> bool:
+    current = [one for one in tier.serving if one.revision == tier.course.revision]
+    return tier.desired > 0 and not current

@@ -1,0 +1,172 @@
+"""Everything one plan is computed from, as frozen plain data.
+
+`kube` reads it from the API server, tests write it by hand. Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from glm_operator.api.v1alpha1 import GLMDeployment
+
+
+@dataclass(frozen=True, slots=True)
+class Taint:
+    """A node taint."""
+
+    key: str
+    value: str
+    effect: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """GPUs held on a node by one pod that is bound to it and not finished (terminating included).
+
+    A pod of any GLMDeployment that is pinned to the node holds its GPUs before it is bound.
+    """
+
+    resource: str
+    count: int
+    namespace: str
+    pod: str
+    uid: str
+    terminating: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node as the inventory sees it."""
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[Taint, ...] = ()
+    ready: bool = True
+    unschedulable: bool = False
+    allocatable: Mapping[str, int] = field(default_factory=dict)
+    """GPU-like extended resources only: resource name -> count."""
+    holds: tuple[Hold, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One engine pod of this object."""
+
+    name: str
+    uid: str
+    tier: str
+    revision: str
+    ordinal: int
+    created_at: float
+    node: str = ""
+    """The node it is pinned to (from its affinity), else the node it is bound to."""
+    bound: bool = False
+    gpus: int = 0
+    resource: str = "nvidia.com/gpu"
+    phase: str = "Pending"
+    ip: str = ""
+    container_id: str = ""
+    """Id of the running engine container; empty when none runs."""
+    containers_ready: bool = False
+    ready: bool = False
+    routable: bool = False
+    verified: bool | None = None
+    """The readiness gate: None before the first check."""
+    verified_container: str = ""
+    verify_reason: str = ""
+    verify_message: str = ""
+    terminating: bool = False
+    draining_since: float | None = None
+    restarts: int = 0
+    unschedulable: str = ""
+    """The scheduler's sentence when it cannot place the pod."""
+    waiting_reason: str = ""
+    """Reason of the engine container's waiting state, for example ImagePullBackOff."""
+    waiting_message: str = ""
+    failure: str = ""
+    """Reason and message of a Failed pod, or the last termination of the engine container."""
+    attempt: int = 0
+    """From its annotation: how many replicas in a row failed before this one."""
+    failed_at: float | None = None
+    """When a Failed pod was first seen so by the API server; None: take `created_at`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A ControllerRevision: what a tier resolved to. Listed here, not among the children."""
+
+    name: str
+    tier: str
+    hash: str
+    """From its revision label."""
+    number: int
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayTier:
+    """What one gateway reports of one tier."""
+
+    arrivals: int = 0
+    """Requests that chose the tier since the gateway started (monotonic)."""
+    held: int = 0
+    oldest_held_seconds: float = 0.0
+    in_flight: int = 0
+    replicas: Mapping[str, int] = field(default_factory=dict)
+    """Engine pod name -> requests in flight; a replica no longer routable stays until 0."""
+    routable: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayReport:
+    """One gateway's `/state`, as last polled."""
+
+    pod: str
+    generation: int
+    age_seconds: float
+    started_at: float = 0.0
+    tiers: Mapping[str, GatewayTier] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingMemory:
+    """What the autoscaler remembers of one tier between ticks."""
+
+    arrivals: Mapping[str, int] = field(default_factory=dict)
+    """Gateway pod -> arrival counter last seen."""
+    last_arrival_at: float | None = None
+    below_since: float | None = None
+    """Since when fewer replicas than the present ones would do."""
+    desired: int | None = None
+    reason: str = ""
+    """Why `desired` last changed (a ScaleReason)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """Cluster defaults that the operator was started with (chart values)."""
+
+    engine_image: str = "vllm/vllm-openai:v0.32.0"
+    gateway_image: str = "glm-operator/gateway:0.1.0"
+    image_pull_policy: str = "IfNotPresent"
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The input of the planner."""
+
+    object: GLMDeployment
+    uid: str
+    generation: int
+    status: Mapping[str, Any] = field(default_factory=dict)
+    """The status as stored, raw."""
+    replicas: tuple[Replica, ...] = ()
+    revisions: tuple[Revision, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    children: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    """(kind, name) -> live manifest of every owned object that is applied, not created."""
+    gateways: tuple[GatewayReport, ...] = ()
+    scaling: Mapping[str, ScalingMemory] = field(default_factory=dict)
+    deleting: bool = False

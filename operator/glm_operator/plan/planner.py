@@ -1,0 +1,112 @@
+"""The plan: from everything observed to actions and a status, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from glm_operator.api.enums import Mode
+from glm_operator.manifests.labels import Owner
+from glm_operator.plan.actions import Action, Plan
+from glm_operator.plan.admission import courses
+from glm_operator.plan.children import applies, deletions
+from glm_operator.plan.events import events, scaled
+from glm_operator.plan.execution import Steps
+from glm_operator.plan.judgement import judge
+from glm_operator.plan.observed import Defaults, Observed, ScalingMemory
+from glm_operator.plan.placement import Room
+from glm_operator.plan.replicas import needs_verification
+from glm_operator.plan.rollout import View
+from glm_operator.plan.status import status
+from glm_operator.plan.tier import Course, Scene, TierPlan, TierPlanner
+
+LEAVING_DRAIN_SECONDS = 300.0
+"""For a tier that the object no longer has, and with it no time of its own."""
+RETRY_SECONDS = 30.0
+"""How long until a plan that lacks GPUs looks again, if nothing wakes it before."""
+
+
+def plan(observed: Observed, now: float, defaults: Defaults) -> Plan:
+    """What to do for one object now, and what to say about it.
+
+    Pure and level-based: it depends on the state alone, not on what happened or in which order.
+    """
+    if observed.deleting:
+        return Plan(status=observed.status, scaling=observed.scaling)
+    scene = _scene(observed, now, defaults)
+    steps = Steps()
+    tiers = _tiers(scene, steps)
+    conditions = judge(scene, tiers)
+    return Plan(
+        actions=_actions(scene, tiers, steps),
+        status=status(scene, tiers, conditions),
+        events=events(scene, tiers, conditions, steps),
+        requeue_after_seconds=_requeue(tiers, steps, now),
+        scaling=_memory(observed, tiers),
+        verify=_verify(scene),
+        scaled=scaled(scene, tiers),
+    )
+
+
+def _scene(observed: Observed, now: float, defaults: Defaults) -> Scene:
+    owner = Owner(observed.object.name, observed.object.namespace, observed.uid)
+    nodes = {node.name: node for node in observed.nodes}
+    return Scene(observed, owner, defaults, View(nodes, observed.gateways, now))
+
+
+def _tiers(scene: Scene, steps: Steps) -> list[TierPlan]:
+    observed = scene.observed
+    room = Room(observed.nodes, observed.replicas)
+    chosen = courses(scene, room)
+    planner = TierPlanner(scene, room, steps)
+    planned: list[TierPlan] = []
+    for name, spec in observed.object.spec.tiers.items():
+        hole = _hole(chosen, name)
+        planned.append(planner.plan(name, spec, chosen[name], hole))
+    for tier in sorted({one.tier for one in observed.replicas} - set(chosen)):
+        planner.leave(tier, LEAVING_DRAIN_SECONDS)
+    return planned
+
+
+def _hole(chosen: Mapping[str, Course], name: str) -> int:
+    """GPUs in one piece that the other tiers need more of than this one."""
+    mine = chosen[name].engine
+    if mine is None:
+        return 0
+    others = (course.engine for other, course in chosen.items() if other != name)
+    larger = (one.gpus for one in others if one is not None and one.resource == mine.resource)
+    return max((gpus for gpus in larger if gpus > mine.gpus), default=0)
+
+
+def _actions(scene: Scene, tiers: Sequence[TierPlan], steps: Steps) -> tuple[Action, ...]:
+    """Out of routing first, then back into it, then what ends, what is needed, what begins."""
+    if scene.mode is Mode.PLAN:
+        return (*steps.off, *steps.on)
+    return (
+        *steps.off,
+        *steps.on,
+        *steps.delete,
+        *applies(scene, tiers),
+        *steps.create,
+        *deletions(scene, tiers),
+    )
+
+
+def _requeue(tiers: Sequence[TierPlan], steps: Steps, now: float) -> float | None:
+    """Seconds until time alone may change the plan; None where only events can."""
+    waits = [max(0.0, at - now) for at in steps.wake_at]
+    if any(tier.shortage or tier.course.held for tier in tiers):
+        waits.append(RETRY_SECONDS)
+    return min(waits, default=None)
+
+
+def _memory(observed: Observed, tiers: Sequence[TierPlan]) -> Mapping[str, ScalingMemory]:
+    """What the autoscaler remembers; a tier that it did not decide for is forgotten."""
+    paused = observed.object.spec.mode is not Mode.LIVE
+    kept = dict(observed.scaling) if paused else {}
+    return kept | {tier.name: tier.memory for tier in tiers if tier.memory is not None}
+
+
+def _verify(scene: Scene) -> tuple[str, ...]:
+    nodes = scene.view.nodes
+    found = [one.name for one in scene.observed.replicas if needs_verification(one, nodes)]
+    return tuple(sorted(found))

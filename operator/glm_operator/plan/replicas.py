@@ -1,0 +1,170 @@
+"""What each replica is at present, and what may become of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from glm_operator.plan.observed import GatewayReport, Node, Replica
+from glm_operator.plan.placement import FINISHED_PHASES
+from glm_operator.plan.scaling import is_fresh
+
+SILENT_GATEWAY_SECONDS = 5.0
+"""How long a drain waits for a gateway that does not answer."""
+RETRY_BASE_SECONDS = 10.0
+RETRY_LIMIT_SECONDS = 300.0
+LONG_LIFE_SECONDS = 600.0
+"""A replica that lived this long did not fail because of how it was started."""
+
+
+def is_verified(replica: Replica) -> bool:
+    """The checks passed, on the very container that runs now."""
+    same = replica.verified_container == replica.container_id
+    return replica.verified is True and bool(replica.container_id) and same
+
+
+def is_finished(replica: Replica) -> bool:
+    """The pod ended and holds no GPU."""
+    return replica.phase in FINISHED_PHASES
+
+
+def node_fault(replica: Replica, nodes: Mapping[str, Node]) -> str:
+    """What is wrong with the node of a replica, or an empty string."""
+    if not replica.node:
+        return ""
+    node = nodes.get(replica.node)
+    if node is None:
+        return "is gone"
+    return "" if node.ready else "is not ready"
+
+
+def can_serve(replica: Replica, nodes: Mapping[str, Node]) -> bool:
+    """Whether requests sent to the replica would be answered, draining or not."""
+    alive = not replica.terminating and not is_finished(replica)
+    sound = alive and not node_fault(replica, nodes)
+    return sound and replica.containers_ready and is_verified(replica)
+
+
+def is_serving(replica: Replica, nodes: Mapping[str, Node]) -> bool:
+    """Whether the gateway may route to the replica: the meaning of the `routable` label."""
+    return replica.draining_since is None and can_serve(replica, nodes)
+
+
+def needs_verification(replica: Replica, nodes: Mapping[str, Node]) -> bool:
+    """The engine answers its health check and this container has not passed the tool calls."""
+    if replica.terminating or is_finished(replica) or node_fault(replica, nodes):
+        return False
+    wanted = replica.draining_since is None and replica.containers_ready
+    return wanted and not is_verified(replica)
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The replicas of one tier by what they are good for."""
+
+    usable: tuple[Replica, ...]
+    """On a sound node and not ended; serving, starting or draining."""
+    lost: tuple[Replica, ...]
+    """On a node that is gone or not ready."""
+    failed: tuple[Replica, ...]
+    terminating: tuple[Replica, ...]
+
+    @property
+    def all(self) -> tuple[Replica, ...]:
+        """Every pod of the tier."""
+        return (*self.usable, *self.lost, *self.failed, *self.terminating)
+
+    def of_revision(self, revision: str) -> Fleet:
+        """The same pods as if all were of one revision."""
+        return Fleet(
+            *(
+                tuple(replace(one, revision=revision) for one in part)
+                for part in (self.usable, self.lost, self.failed, self.terminating)
+            )
+        )
+
+
+def fleet(replicas: Iterable[Replica], nodes: Mapping[str, Node]) -> Fleet:
+    """Sort the replicas of one tier; the order of the input does not matter."""
+    ordered = sorted(replicas, key=lambda replica: replica.name)
+    alive = [one for one in ordered if not one.terminating and not is_finished(one)]
+    return Fleet(
+        usable=tuple(one for one in alive if not node_fault(one, nodes)),
+        lost=tuple(one for one in alive if node_fault(one, nodes)),
+        failed=tuple(one for one in ordered if is_finished(one) and not one.terminating),
+        terminating=tuple(one for one in ordered if one.terminating),
+    )
+
+
+def in_flight(replica: Replica, reports: Iterable[GatewayReport]) -> int:
+    """Requests that the gateways last reported on a replica."""
+    tiers = [report.tiers[replica.tier] for report in reports if replica.tier in report.tiers]
+    return sum(tier.replicas.get(replica.name, 0) for tier in tiers)
+
+
+def worth(
+    replica: Replica, nodes: Mapping[str, Node], reports: Sequence[GatewayReport]
+) -> tuple[bool, bool, int, float, str]:
+    """Sort key, the most worth keeping first: serving, not draining, busy, old."""
+    return (
+        not can_serve(replica, nodes),
+        replica.draining_since is not None,
+        -in_flight(replica, reports),
+        replica.created_at,
+        replica.name,
+    )
+
+
+def is_drained(
+    replica: Replica, reports: Sequence[GatewayReport], timeout_seconds: float, now: float
+) -> bool:
+    """Whether a replica taken out of routing may be deleted.
+
+    Every gateway must have said, after the drain began, that it neither routes to the replica
+    nor has a request on it. A silent gateway is waited for only shortly, a busy one until the
+    time is up.
+    """
+    since = replica.draining_since
+    if since is None:
+        return False
+    if now - since >= timeout_seconds:
+        return True
+    if not all(is_fresh(report) for report in reports) or not reports:
+        silent_long = now - since >= SILENT_GATEWAY_SECONDS
+        fresh = [report for report in reports if is_fresh(report)]
+        return silent_long and all(_let_go(replica, report, since, now) for report in fresh)
+    return all(_let_go(replica, report, since, now) for report in reports)
+
+
+def _let_go(replica: Replica, report: GatewayReport, since: float, now: float) -> bool:
+    tier = report.tiers.get(replica.tier)
+    told = now - report.age_seconds >= since
+    if tier is None:
+        return told
+    return told and replica.name not in tier.routable and not tier.replicas.get(replica.name, 0)
+
+
+def had_traffic(replica: Replica) -> bool:
+    """Whether the gateway may ever have routed to the replica."""
+    return replica.routable or replica.verified is True
+
+
+def retry_delay(replica: Replica) -> float:
+    """Seconds between the failure of a replica and its replacement: doubling, from the second."""
+    attempt = failures_in_a_row(replica) - 1
+    if attempt == 0:
+        return 0.0
+    return min(RETRY_LIMIT_SECONDS, RETRY_BASE_SECONDS * 2.0 ** min(attempt - 1, 10))
+
+
+def failures_in_a_row(replica: Replica) -> int:
+    """How many replicas failed in a row, this failed one included."""
+    ended = replica.created_at if replica.failed_at is None else replica.failed_at
+    long_life = ended - replica.created_at >= LONG_LIFE_SECONDS
+    return 1 if long_life else replica.attempt + 1
+
+
+def retry_at(replica: Replica) -> float:
+    """When a failed replica may be replaced."""
+    ended = replica.created_at if replica.failed_at is None else replica.failed_at
+    return ended + retry_delay(replica)

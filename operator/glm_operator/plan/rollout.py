@@ -1,0 +1,157 @@
+"""Which replicas stay, which go and how many are made: one tier, one step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from glm_operator.plan.observed import GatewayReport, Node, Replica
+from glm_operator.plan.placement import Demand, Room
+from glm_operator.plan.replicas import (
+    Fleet,
+    can_serve,
+    failures_in_a_row,
+    node_fault,
+    retry_at,
+    worth,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What decisions about replicas look at besides the replicas."""
+
+    nodes: Mapping[str, Node]
+    reports: tuple[GatewayReport, ...]
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the tier should come to."""
+
+    revision: str
+    desired: int
+    demand: Demand
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """One step towards the target."""
+
+    keep: tuple[Replica, ...] = ()
+    remove: tuple[Replica, ...] = ()
+    """Usable replicas to drain and delete."""
+    discard: tuple[Replica, ...] = ()
+    """Failed or lost replicas to delete without a drain."""
+    create: int = 0
+    attempt: int = 0
+    """Failures in a row that the new replicas inherit."""
+    short: int = 0
+    """Replicas wanted now for which there is no room."""
+    retry_at: float | None = None
+    """When the next failed replica may be replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failures:
+    """Failed pods: those whose successor may come, those whose may not yet, and the rest."""
+
+    due: tuple[Replica, ...]
+    waiting: tuple[Replica, ...]
+    superseded: tuple[Replica, ...]
+
+
+def step(fleet: Fleet, target: Target, view: View, room: Room) -> Moves:
+    """The next step: never fewer serving by our own act than there could be.
+
+    Where a slot is free a successor comes first and its predecessor goes once it serves. Where
+    none is, one predecessor goes first, if its GPUs are what the successor needs.
+    """
+    ranked = sorted(fleet.usable, key=lambda one: worth(one, view.nodes, view.reports))
+    kept = [one for one in ranked if one.revision == target.revision][: target.desired]
+    old = [one for one in ranked if one.revision != target.revision]
+    failures = _failures(fleet, target, target.desired - len(kept), view.now)
+    wanted = _wanted(target.desired, kept, old, len(failures.waiting), view)
+    create = room.count(target.demand, wanted)
+    old_kept = _old_kept(kept, old, target.desired, view)
+    if wanted > 0 and create == 0:
+        victim = _gives_way(fleet, old_kept, kept, target, view, room)
+        old_kept = [one for one in old_kept if one is not victim]
+    staying = {one.uid for one in (*kept, *old_kept)}
+    return Moves(
+        keep=(*kept, *old_kept),
+        remove=tuple(one for one in reversed(ranked) if one.uid not in staying),
+        discard=_discard(fleet, failures, target, blocked=wanted > 0 and create == 0),
+        create=create,
+        attempt=max((failures_in_a_row(one) for one in failures.due), default=0),
+        short=wanted - create,
+        retry_at=min((retry_at(one) for one in failures.waiting), default=None),
+    )
+
+
+def _serving(replicas: Iterable[Replica], view: View) -> int:
+    return sum(can_serve(one, view.nodes) for one in replicas)
+
+
+def _wanted(
+    desired: int, kept: Sequence[Replica], old: Sequence[Replica], waiting: int, view: View
+) -> int:
+    """New replicas to make now: all that is missing from service, else one beyond it at a time."""
+    missing = desired - len(kept) - waiting
+    serving = _serving(kept, view)
+    starting = len(kept) - serving
+    allowed = max(1, desired - serving - _serving(old, view)) - starting
+    surge = desired + 1 - len(kept) - len(old)
+    return max(0, min(missing, allowed, surge))
+
+
+def _old_kept(
+    kept: Sequence[Replica], old: Sequence[Replica], desired: int, view: View
+) -> list[Replica]:
+    """Replicas of older revisions that still serve in the place of successors."""
+    places = max(0, desired - _serving(kept, view))
+    return [one for one in old if can_serve(one, view.nodes)][:places]
+
+
+def _gives_way(
+    fleet: Fleet,
+    old: Sequence[Replica],
+    kept: Sequence[Replica],
+    target: Target,
+    view: View,
+    room: Room,
+) -> Replica | None:
+    """The serving predecessor to remove where its successor has no other room.
+
+    Only while the tier serves all that is wanted and nothing else is on its way out, so that at
+    most one replica is missing at any time.
+    """
+    leaving = any(not node_fault(one, view.nodes) for one in fleet.terminating)
+    if leaving or _serving(kept, view) + len(old) < target.desired:
+        return None
+    return next((one for one in reversed(old) if _makes_room(one, target.demand, room)), None)
+
+
+def _makes_room(replica: Replica, demand: Demand, room: Room) -> bool:
+    trial = room.copy()
+    trial.release(replica.node, replica.resource, replica.gpus)
+    return trial.take(demand) is not None
+
+
+def _failures(fleet: Fleet, target: Target, missing: int, now: float) -> _Failures:
+    mine = [one for one in fleet.failed if one.revision == target.revision and missing > 0]
+    return _Failures(
+        due=tuple(one for one in mine if retry_at(one) <= now),
+        waiting=tuple(one for one in mine if retry_at(one) > now),
+        superseded=tuple(one for one in fleet.failed if one not in mine),
+    )
+
+
+def _discard(
+    fleet: Fleet, failures: _Failures, target: Target, *, blocked: bool
+) -> tuple[Replica, ...]:
+    """A failed pod stays as the record of its failure until its successor is made."""
+    replaced = () if blocked else failures.due
+    lost = fleet.lost if target.desired == 0 else ()
+    return (*failures.superseded, *replaced, *lost)

@@ -1,0 +1,225 @@
+"""One tier planned: what it runs, how many, and what becomes of its replicas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from glm_operator.api.enums import Mode, ScalingMode
+from glm_operator.api.tier import FlagshipTier, FlashTier
+from glm_operator.manifests.engine import EngineSpec
+from glm_operator.manifests.labels import Owner
+from glm_operator.plan import scaling
+from glm_operator.plan.actions import CreatePod
+from glm_operator.plan.execution import Factory, Steps, carry_out, label_only, taken_names
+from glm_operator.plan.fit import Hosting
+from glm_operator.plan.observed import Defaults, Observed, Replica, ScalingMemory
+from glm_operator.plan.placement import Demand, Room
+from glm_operator.plan.replicas import Fleet, fleet, is_serving
+from glm_operator.plan.resolve import Resolution
+from glm_operator.plan.rollout import Moves, Target, View, step
+
+Tier = FlagshipTier | FlashTier
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What the whole plan looks at."""
+
+    observed: Observed
+    owner: Owner
+    defaults: Defaults
+    view: View
+
+    @property
+    def mode(self) -> Mode:
+        """What the user lets the operator do."""
+        return self.observed.object.spec.mode
+
+    def stored(self, tier: str) -> Mapping[str, Any]:
+        """The tier's part of the stored status."""
+        tiers: Mapping[str, Any] = self.observed.status.get("tiers") or {}
+        part: Mapping[str, Any] = tiers.get(tier) or {}
+        return part
+
+    def replicas(self, tier: str) -> tuple[Replica, ...]:
+        """All pods of a tier."""
+        return tuple(one for one in self.observed.replicas if one.tier == tier)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a tier runs, decided before anything is placed."""
+
+    resolution: Resolution
+    engine: EngineSpec | None = None
+    """What replicas are made of now; None: nothing may be made."""
+    revision: str = ""
+    """The revision that replicas are brought to; empty where there is none."""
+    held: str = ""
+    """Why this is not what the present inputs ask for, as a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class TierPlan:
+    """A tier as planned: the input of status and of the gateway's configuration."""
+
+    name: str
+    spec: Tier
+    course: Course
+    fleet: Fleet
+    moves: Moves
+    desired: int
+    serving: tuple[Replica, ...]
+    """Replicas that the gateway may route to."""
+    nodes: tuple[str, ...] = ()
+    """Nodes of the replicas, those to be made included."""
+    shortage: str = ""
+    """What the missing replicas lack, as a sentence; empty: nothing."""
+    limited: str = ""
+    """What more replicas would lack that the load asks for; empty: nothing."""
+    decision: scaling.Decision | None = None
+
+    @property
+    def memory(self) -> ScalingMemory | None:
+        """What the autoscaler is to remember; None where it did not decide."""
+        return self.decision.memory if self.decision else None
+
+
+def scaled_by_operator(spec: Tier) -> bool:
+    """Whether the operator sets the number of replicas."""
+    return isinstance(spec, FlashTier) and spec.scaling.mode is ScalingMode.INTERNAL
+
+
+def promised(spec: Tier) -> int:
+    """Replicas that the user is owed whatever the load."""
+    if isinstance(spec, FlashTier) and scaled_by_operator(spec):
+        return spec.scaling.min_replicas
+    return spec.replicas
+
+
+def demand_of(engine: EngineSpec, hole: int = 0) -> Demand:
+    """What a new replica of this engine asks of a node."""
+    refuses = Hosting(engine).refusal
+    return Demand(engine.tier, engine.resource, engine.gpus, refuses, hole, engine.revision())
+
+
+class TierPlanner:
+    """Plans tiers one after the other; each takes its room and adds its actions."""
+
+    def __init__(self, scene: Scene, room: Room, steps: Steps) -> None:
+        self._scene = scene
+        self._room = room
+        self._steps = steps
+
+    def plan(self, name: str, spec: Tier, course: Course, hole: int) -> TierPlan:
+        """Plan one tier. `hole`: GPUs in one piece that a larger tier needs."""
+        found = fleet(self._scene.replicas(name), self._scene.view.nodes)
+        serving = tuple(one for one in found.usable if is_serving(one, self._scene.view.nodes))
+        base = TierPlan(name, spec, course, found, Moves(), len(found.usable), serving)
+        if course.engine is None:
+            label_only(found.all, self._scene.view, self._steps)
+            return replace(base, nodes=_nodes(found.usable, ()))
+        demand = demand_of(course.engine, hole)
+        self._reserve_unpinned(found, demand)
+        decision = self._scale(base, demand)
+        desired = decision.desired if decision else self._wanted(base)
+        moves = self._moves(found, Target(course.revision, desired, demand))
+        made = self._act(base, course.engine, moves, demand)
+        limited = decision is not None and decision.reason is scaling.ScaleReason.CAPACITY
+        return replace(
+            base,
+            moves=moves,
+            desired=desired,
+            nodes=_nodes(moves.keep, made),
+            shortage=self._shortage(moves, demand),
+            limited=self._room.shortage(demand) if limited else "",
+            decision=decision,
+        )
+
+    def leave(self, tier: str, drain_seconds: float) -> None:
+        """Take away every replica of a tier that the object no longer has."""
+        found = fleet(self._scene.replicas(tier), self._scene.view.nodes)
+        if self._scene.mode is not Mode.LIVE:
+            label_only(found.all, self._scene.view, self._steps)
+            return
+        moves = Moves(remove=found.usable, discard=(*found.failed, *found.lost))
+        carry_out(found, moves, self._scene.view, drain_seconds, self._steps)
+
+    def _reserve_unpinned(self, found: Fleet, demand: Demand) -> None:
+        """A replica that the scheduler has not placed yet will take GPUs of some node."""
+        for replica in found.usable:
+            if not replica.node:
+                self._room.take(demand)
+
+    def _wanted(self, base: TierPlan) -> int:
+        """Replicas wanted where no law decides: as before while paused, else as written."""
+        before = self._scene.stored(base.name).get("desiredReplicas")
+        if self._scene.mode is Mode.PAUSED:
+            return len(base.fleet.usable) if before is None else int(before)
+        if not scaled_by_operator(base.spec):
+            return base.spec.replicas
+        return max(1, promised(base.spec)) if before is None else int(before)
+
+    def _scale(self, base: TierPlan, demand: Demand) -> scaling.Decision | None:
+        if self._scene.mode is not Mode.LIVE or not isinstance(base.spec, FlashTier):
+            return None
+        if not scaled_by_operator(base.spec):
+            return None
+        observed = self._scene.observed
+        memory = observed.scaling.get(base.name, ScalingMemory())
+        limits = base.spec.scaling
+        policy = scaling.Policy(
+            limits.min_replicas, limits.max_replicas, limits.scale_to_zero.idle_seconds
+        )
+        usable = base.fleet.usable
+        signals = scaling.Signals(
+            current=self._wanted(base) if memory.desired is None else memory.desired,
+            capacity=len(usable) + self._room.count(demand, limits.max_replicas),
+            reports=observed.gateways,
+            gateways=observed.object.spec.gateway.replicas,
+            serving=len(base.serving),
+            tier=base.name,
+            rolling=any(one.revision != base.course.revision for one in usable),
+        )
+        return scaling.decide(signals, policy, memory, self._scene.view.now)
+
+    def _moves(self, found: Fleet, target: Target) -> Moves:
+        if self._scene.mode is not Mode.PAUSED:
+            return step(found, target, self._scene.view, self._room)
+        # Paused, every revision is as good as another, and nothing that runs is taken away.
+        moves = step(found.of_revision(target.revision), target, self._scene.view, self._room)
+        by_uid = {one.uid: one for one in found.all}
+        keep = tuple(by_uid[one.uid] for one in (*moves.keep, *moves.remove))
+        discard = tuple(by_uid[one.uid] for one in moves.discard)
+        return replace(moves, keep=keep, remove=(), discard=discard)
+
+    def _act(
+        self, base: TierPlan, engine: EngineSpec, moves: Moves, demand: Demand
+    ) -> list[CreatePod]:
+        scene = self._scene
+        taken = taken_names(scene.observed.replicas)
+        policy = scene.defaults.image_pull_policy
+        factory = Factory(scene.owner, engine, base.course.revision, policy, taken)
+        made = factory.pods(moves, self._room, demand)
+        if scene.mode is Mode.PLAN:
+            label_only(base.fleet.all, scene.view, self._steps)
+            return made
+        drain_seconds = base.spec.drain.timeout_seconds
+        carry_out(base.fleet, moves, scene.view, drain_seconds, self._steps)
+        self._steps.create.extend(made)
+        return made
+
+    def _shortage(self, moves: Moves, demand: Demand) -> str:
+        """Say what the missing replicas lack, and keep the nearest nodes for them."""
+        sentence = self._room.shortage(demand) if moves.short else ""
+        for _ in range(moves.short):
+            self._room.withhold_best(demand)
+        return sentence
+
+
+def _nodes(replicas: tuple[Replica, ...], made: list[CreatePod] | tuple[()]) -> tuple[str, ...]:
+    """Nodes by name, each once."""
+    present = [one.node for one in replicas if one.node]
+    return tuple(sorted({*present, *(one.node for one in made)}))

@@ -1,0 +1,1 @@
+"""The shell: queue, reconcile loop, inventory, pollers, metrics."""

@@ -1,0 +1,220 @@
+"""Ask every gateway for its `/state` once a second."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from glm_operator.api import names
+from glm_operator.kube.read import GatewayPod
+from glm_operator.plan.observed import GatewayReport, GatewayTier
+from glm_operator.runtime.http import Http, NoAnswerError
+from glm_operator.runtime.metrics import Metrics
+from glm_operator.runtime.queue import Key
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+TIMEOUT_SECONDS = 1.5
+CONCURRENT = 64
+"""Polls at once; the others wait their turn."""
+FORGET_SECONDS = 60.0
+"""A gateway that was silent for longer is not reported at all; its pod may be gone."""
+
+
+class StateError(ValueError):
+    """A gateway's `/state` is not of the agreed shape."""
+
+
+@dataclass(slots=True)
+class _Gateway:
+    ip: str
+    report: GatewayReport | None = None
+    heard_at: float = 0.0
+
+
+@dataclass(slots=True)
+class _Watched:
+    gateways: dict[str, _Gateway] = field(default_factory=dict)
+    draining: frozenset[str] = frozenset()
+    asleep: frozenset[str] = frozenset()
+
+
+def parse_state(raw: Any, now: float) -> GatewayReport:
+    """A gateway's `/state`. `now` is the wall clock, for when the gateway started.
+
+    Raises:
+        StateError: a field is missing or of the wrong kind.
+    """
+    try:
+        tiers = {name: _tier(tier) for name, tier in raw["tiers"].items()}
+        return GatewayReport(
+            pod=str(raw["pod"]),
+            generation=int(raw["generation"]),
+            age_seconds=0.0,
+            started_at=now - float(raw["uptimeSeconds"]),
+            tiers=tiers,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StateError(f"/state is not of the agreed shape: {error!r}") from error
+
+
+def _tier(raw: Mapping[str, Any]) -> GatewayTier:
+    replicas = raw["replicas"]
+    return GatewayTier(
+        arrivals=int(raw["arrivals"]),
+        held=int(raw["held"]),
+        oldest_held_seconds=float(raw["oldestHeldSeconds"]),
+        in_flight=int(raw["inFlight"]),
+        replicas={name: int(one["inFlight"]) for name, one in replicas.items()},
+        routable=frozenset(name for name, one in replicas.items() if one["routable"]),
+    )
+
+
+def is_urgent(
+    before: GatewayReport | None,
+    after: GatewayReport,
+    asleep: Iterable[str],
+    draining: frozenset[str],
+) -> bool:
+    """Whether a report calls for a pass now, not at the next tick.
+
+    Work begins to be held for a tier that sleeps, a draining replica is free or let go, or the
+    gateway has taken up another configuration.
+    """
+    if any(_held(after, tier) and not _held(before, tier) for tier in asleep):
+        return True
+    if draining and _on(before, draining) != _on(after, draining):
+        return True
+    return before is not None and before.generation != after.generation
+
+
+def _held(report: GatewayReport | None, tier: str) -> int:
+    found = report.tiers.get(tier) if report is not None else None
+    return found.held if found is not None else 0
+
+
+def _on(report: GatewayReport | None, pods: frozenset[str]) -> list[tuple[str, bool, bool]]:
+    """(pod, busy, routable) of the given pods as one gateway sees them."""
+    tiers = report.tiers.values() if report is not None else ()
+    return sorted(
+        (pod, bool(tier.replicas.get(pod)), pod in tier.routable)
+        for tier in tiers
+        for pod in pods & (tier.replicas.keys() | tier.routable)
+    )
+
+
+class GatewayPoller:
+    """Keeps the last report of every gateway of every object.
+
+    Args:
+        http: asks pods.
+        wake: told of a key that should be passed now.
+        metrics: counts polls.
+        monotonic: a clock that never goes back, in seconds.
+        wall: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        http: Http,
+        wake: Callable[[Key], None],
+        metrics: Metrics,
+        *,
+        monotonic: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self._http = http
+        self._wake = wake
+        self._metrics = metrics
+        self._monotonic = monotonic
+        self._wall = wall
+        self._watched: dict[Key, _Watched] = {}
+        self._slots = asyncio.Semaphore(CONCURRENT)
+
+    def follow(
+        self,
+        key: Key,
+        pods: Iterable[GatewayPod],
+        *,
+        draining: Iterable[str] = (),
+        asleep: Iterable[str] = (),
+    ) -> None:
+        """Poll exactly these gateways of an object.
+
+        Args:
+            key: the object.
+            pods: its gateways that run.
+            draining: names of replicas whose last request is waited for.
+            asleep: tiers without a replica, which held work must wake.
+        """
+        watched = self._watched.setdefault(key, _Watched())
+        old = watched.gateways
+        watched.gateways = {
+            pod.name: old[pod.name]
+            if pod.name in old and old[pod.name].ip == pod.ip
+            else _Gateway(pod.ip)
+            for pod in pods
+        }
+        watched.draining = frozenset(draining)
+        watched.asleep = frozenset(asleep)
+
+    def forget(self, key: Key) -> None:
+        """An object is gone."""
+        self._watched.pop(key, None)
+
+    def reports(self, key: Key) -> tuple[GatewayReport, ...]:
+        """The last report of every gateway of an object, with its age."""
+        watched = self._watched.get(key)
+        if watched is None:
+            return ()
+        now = self._monotonic()
+        return tuple(
+            replace(gateway.report, pod=name, age_seconds=now - gateway.heard_at)
+            for name, gateway in sorted(watched.gateways.items())
+            if gateway.report is not None and now - gateway.heard_at < FORGET_SECONDS
+        )
+
+    async def run(self) -> None:
+        """Poll for ever; one slow gateway delays no other."""
+        while True:
+            started = self._monotonic()
+            await self.poll_once()
+            await asyncio.sleep(max(0.1, POLL_SECONDS - (self._monotonic() - started)))
+
+    async def poll_once(self) -> None:
+        """Ask every gateway once."""
+        polls = [
+            self._poll(key, watched, name)
+            for key, watched in self._watched.items()
+            for name in watched.gateways
+        ]
+        await asyncio.gather(*polls)
+
+    async def _poll(self, key: Key, watched: _Watched, name: str) -> None:
+        gateway = watched.gateways[name]
+        url = f"http://{_host(gateway.ip)}:{names.GATEWAY_ADMIN_PORT}/state"
+        try:
+            async with self._slots:
+                asked_at = self._monotonic()
+                status, raw = await self._http.get(url, TIMEOUT_SECONDS)
+            if status != 200:
+                raise StateError(f"/state answered {status}")
+            report = parse_state(raw, self._wall())
+        except (NoAnswerError, StateError) as error:
+            self._metrics.gateway_polls.labels("failed").inc()
+            logger.debug("gateway %s/%s: %s", key[0], name, error)
+            return
+        self._metrics.gateway_polls.labels("answered").inc()
+        urgent = is_urgent(gateway.report, report, watched.asleep, watched.draining)
+        # The moment of asking: what the report says may be that old.
+        gateway.report, gateway.heard_at = report, asked_at
+        if urgent and self._watched.get(key) is watched:
+            self._wake(key)
+
+
+def _host(ip: str) -> str:
+    return f"[{ip}]" if ":" in ip else ip

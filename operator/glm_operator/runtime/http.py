@@ -1,0 +1,71 @@
+"""JSON over HTTP to pods, by their addresses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import aiohttp
+
+ANSWER_LIMIT = 4 << 20
+"""Bytes of an answer that are read; what we ask for is far smaller."""
+
+
+class NoAnswerError(Exception):
+    """The pod did not answer in time, or the connection broke. The text says which."""
+
+
+class Http(Protocol):
+    """What the pollers and the verifier ask of the network."""
+
+    async def get(self, url: str, seconds: float) -> tuple[int, Any]:
+        """Status and decoded body (text when it is no JSON). Raises NoAnswerError."""
+        ...
+
+    async def post(self, url: str, body: Mapping[str, Any], seconds: float) -> tuple[int, Any]:
+        """The same for a POST of JSON."""
+        ...
+
+
+class PodHttp:
+    """`Http` over one aiohttp session. Proxies and redirects are for other people's addresses."""
+
+    def __init__(self, connections: int = 128) -> None:
+        connector = aiohttp.TCPConnector(limit=connections, ttl_dns_cache=0)
+        self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def get(self, url: str, seconds: float) -> tuple[int, Any]:
+        """Status and decoded body of a GET."""
+        return await self._ask("GET", url, None, seconds)
+
+    async def post(self, url: str, body: Mapping[str, Any], seconds: float) -> tuple[int, Any]:
+        """Status and decoded body of a POST."""
+        return await self._ask("POST", url, body, seconds)
+
+    async def _ask(
+        self, method: str, url: str, body: Mapping[str, Any] | None, seconds: float
+    ) -> tuple[int, Any]:
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, 3.0))
+        try:
+            async with self._session.request(
+                method, url, json=body, timeout=timeout, allow_redirects=False
+            ) as answer:
+                raw = await answer.content.read(ANSWER_LIMIT)
+                return answer.status, decoded(raw)
+        except TimeoutError as error:
+            raise NoAnswerError(f"no answer within {seconds:g} s") from error
+        except aiohttp.ClientError as error:
+            raise NoAnswerError(f"the connection failed ({error})") from error
+
+
+def decoded(raw: bytes) -> Any:
+    """JSON where it is JSON, else the text."""
+    try:
+        return json.loads(raw)
+    except ValueError:
+        return raw.decode(errors="replace")

@@ -1,0 +1,131 @@
+"""kopf in a thread and a loop of its own.
+
+kopf cancels every task of its loop when it ends, and its failures end it: apart, neither reaches
+the reconcile passes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+from glm_operator.api import names
+from glm_operator.kube.transport import Connection
+
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS = 5.0
+IDENTITY: Any = names.MANAGER
+"""kopf's name for itself among its peers, which are never used."""
+
+Enqueue = Callable[[tuple[str, str]], None]
+"""Asks for a pass of a key; may be called from any thread."""
+Register = Callable[[kopf.OperatorRegistry, Enqueue], None]
+"""Adds the event handlers to a registry."""
+
+
+def kopf_settings() -> kopf.OperatorSettings:
+    """List, watch and nothing else: no events, no peering, no writes to any object."""
+    settings = kopf.OperatorSettings()
+    settings.peering.standalone = True
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.persistence.finalizer = f"{names.GROUP}/kopf"
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=names.GROUP)
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=names.GROUP)
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 330
+    settings.watching.connect_timeout = 10
+    settings.watching.reconnect_backoff = 1.0
+    settings.watching.chunk_size = 500
+    settings.watching.label_selectors["pods"] = f"app.kubernetes.io/managed-by={names.MANAGER}"
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 5
+    settings.process.ultimate_exiting_timeout = None
+    return settings
+
+
+class KopfThread:
+    """Runs kopf until stopped.
+
+    Args:
+        register: adds the event handlers.
+        enqueue: given to the handlers.
+        connection: reads the credentials in use; called again when they expire.
+        namespaces: namespaces to watch; empty: all.
+    """
+
+    def __init__(
+        self,
+        register: Register,
+        enqueue: Enqueue,
+        connection: Callable[[], Connection],
+        namespaces: tuple[str, ...],
+    ) -> None:
+        self._registry = kopf.OperatorRegistry()
+        register(self._registry, enqueue)
+        kopf.on.login(registry=self._registry)(_login(connection))
+        self._namespaces = namespaces
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    async def ended(self) -> None:
+        """Wait for kopf to end; raises what ended it."""
+        await asyncio.shield(self._ended)
+
+    async def stop(self) -> None:
+        """Ask kopf to end and wait a while; the process ends without it otherwise."""
+        self._stop.set()
+        await asyncio.wait([self._ended], timeout=STOP_SECONDS)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._operate())
+        except Exception as error:  # noqa: BLE001 - handed to the loop that waits for it
+            self._loop.call_soon_threadsafe(self._tell, error)
+        else:
+            self._loop.call_soon_threadsafe(self._tell, None)
+
+    def _tell(self, error: Exception | None) -> None:
+        if error is None:
+            self._ended.set_result(None)
+        else:
+            self._ended.set_exception(error)
+
+    async def _operate(self) -> None:
+        await kopf.operator(
+            registry=self._registry,
+            settings=kopf_settings(),
+            # kopf would ask for the user's name, which a container's numeric user does not have.
+            identity=IDENTITY,
+            clusterwide=not self._namespaces,
+            namespaces=self._namespaces,
+            stop_flag=self._stop,
+        )
+
+
+def _login(connection: Callable[[], Connection]) -> Callable[..., kopf.ConnectionInfo]:
+    def login(**_: object) -> kopf.ConnectionInfo:
+        used = connection()
+        return kopf.ConnectionInfo(
+            server=used.server,
+            ca_path=used.ca_path,
+            insecure=not used.verify,
+            certificate_path=used.certificate_path,
+            private_key_path=used.key_path,
+            scheme="Bearer" if used.token else None,
+            token=used.token,
+        )
+
+    return login

@@ -1,0 +1,128 @@
+"""The workers that take keys from the queue, and what puts keys there by the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from glm_operator.kube.errors import KubeError, LeaseLostError, RefusedError
+from glm_operator.kube.retry import PASSES, REFUSALS, Backoff, Random
+from glm_operator.runtime.inventory import Affected
+from glm_operator.runtime.queue import Key, Queue
+from glm_operator.runtime.reconciler import Reconciler
+
+logger = logging.getLogger(__name__)
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Periods:
+    """How often things are done by the clock, in seconds."""
+
+    resync_seconds: float
+    """Every object is looked at this often, give or take a tenth."""
+    scale_seconds: float
+    """Autoscaled objects are looked at in memory this often."""
+
+
+class Loop:
+    """Passes for every key that the queue names.
+
+    Args:
+        queue: which keys.
+        reconciler: what a pass is; its metrics count the passes.
+        monotonic: a clock that never goes back, in seconds.
+        random: returns a number in [0, 1).
+        periods: how often things are done by the clock.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        reconciler: Reconciler,
+        *,
+        monotonic: Clock,
+        random: Random,
+        periods: Periods,
+    ) -> None:
+        self._queue = queue
+        self._reconciler = reconciler
+        self._metrics = reconciler.metrics
+        self._monotonic = monotonic
+        self._random = random
+        self._periods = periods
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Let the workers end after their present pass."""
+        self._stopping.set()
+
+    async def work(self) -> None:
+        """One worker: pass after pass until stopped."""
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            while not self._stopping.is_set():
+                waiting = asyncio.create_task(self._queue.get())
+                await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if not waiting.done():
+                    waiting.cancel()
+                    return
+                await self.one_pass(waiting.result())
+        finally:
+            stopping.cancel()
+
+    async def one_pass(self, key: Key) -> None:
+        """Pass one key and say to the queue when to look again.
+
+        Raises:
+            LeaseLostError: this process must end.
+        """
+        started = self._monotonic()
+        try:
+            outcome = await self._reconciler.reconcile(key)
+        except LeaseLostError:
+            self._queue.failed(key)
+            raise
+        except KubeError as error:
+            backoff = REFUSALS if isinstance(error, RefusedError) else PASSES
+            self._fail(key, error, backoff, error.retry_after)
+        except Exception as error:
+            # One object must not end the passes of all.
+            logger.exception("%s/%s: the pass failed unexpectedly", *key)
+            self._fail(key, error, PASSES, None)
+        else:
+            self._succeed(key, outcome.exists, outcome.requeue_after_seconds)
+        finally:
+            self._metrics.reconcile_seconds.observe(self._monotonic() - started)
+
+    def _fail(self, key: Key, error: Exception, backoff: Backoff, asked: float | None) -> None:
+        self._metrics.reconcile_errors.labels(type(error).__name__).inc()
+        delay = self._queue.failed(key, backoff, asked)
+        logger.warning("%s/%s: %s; trying again in %.1f s", *key, error, delay)
+
+    def _succeed(self, key: Key, exists: bool, after: float | None) -> None:
+        self._queue.done(key)
+        if not exists:
+            self._queue.forget(key)
+            return
+        resync = self._periods.resync_seconds * (0.9 + 0.2 * self._random())
+        self._queue.add_after(key, resync if after is None else min(resync, after))
+
+    async def tick(self) -> None:
+        """Look at autoscaled objects in memory, for ever; pass those that should change."""
+        while True:
+            await asyncio.sleep(self._periods.scale_seconds)
+            for key in self._reconciler.known():
+                if self._reconciler.tick(key):
+                    self._queue.add(key)
+                # Plans of hundreds of objects in a row must not hold up a renewal of the Lease.
+                await asyncio.sleep(0)
+
+    def affected(self, change: Affected) -> None:
+        """A node or a pod changed: pass the objects that it concerns."""
+        waiting = self._reconciler.waiting() if change.frees else frozenset()
+        for key in change.owners | waiting:
+            self._queue.add(key)

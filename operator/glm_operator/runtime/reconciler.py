@@ -1,0 +1,301 @@
+"""One reconcile pass: read, plan, execute, write status, tell events. Level-based."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
+from typing import Any, Protocol
+
+from glm_operator.api import names
+from glm_operator.api.errors import InvalidObject
+from glm_operator.kube.client import Cluster
+from glm_operator.kube.errors import KubeError
+from glm_operator.kube.events import EventRecorder
+from glm_operator.kube.execute import Executor, Owner
+from glm_operator.kube.read import Reading, read_object, read_owned
+from glm_operator.plan.actions import Action, CreatePod, Plan
+from glm_operator.plan.observed import Defaults, GatewayReport, Observed, Replica, ScalingMemory
+from glm_operator.runtime import troubles
+from glm_operator.runtime.gateways import GatewayPoller
+from glm_operator.runtime.inventory import Inventory
+from glm_operator.runtime.metrics import Metrics
+from glm_operator.runtime.queue import Key
+from glm_operator.runtime.verifier import Target, Verifier
+
+logger = logging.getLogger(__name__)
+
+IDLE_TICK_SECONDS = 10.0
+"""Idle times are counted in tens of seconds; planning 50 objects on 500 nodes takes 0.4 s."""
+STATUS_MANAGER = f"{names.MANAGER}-status"
+
+
+class Planner(Protocol):
+    """The pure heart: `glm_operator.plan.planner.plan`."""
+
+    def __call__(self, observed: Observed, now: float, defaults: Defaults) -> Plan:
+        """What should be done for one object now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a pass ended when it did not fail."""
+
+    exists: bool
+    requeue_after_seconds: float | None = None
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is remembered of an object between passes. Losing it costs time, not truth."""
+
+    observed: Observed | None = None
+    plan: Plan | None = None
+    memory: Mapping[str, ScalingMemory] = field(default_factory=dict)
+    signal: tuple[tuple[str, str, int, int, int], ...] = ()
+    """The traffic at the last tick."""
+    ticked_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """What one pass found and wants. `observed` is None for an object that cannot be parsed."""
+
+    raw: Mapping[str, Any]
+    plan: Plan
+    observed: Observed | None = None
+
+    @property
+    def before_pods(self) -> Sequence[Action]:
+        """The actions up to the first pod: nobody has to wait for these."""
+        return tuple(takewhile(lambda one: not isinstance(one, CreatePod), self.plan.actions))
+
+    @property
+    def allocates(self) -> bool:
+        """Whether the plan hands out GPUs."""
+        return len(self.before_pods) < len(self.plan.actions)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a reconciler works with."""
+
+    cluster: Cluster
+    inventory: Inventory
+    gateways: GatewayPoller
+    verifier: Verifier
+    events: EventRecorder
+    metrics: Metrics
+    planner: Planner
+    defaults: Defaults
+    wall: Callable[[], float]
+
+
+class Reconciler:
+    """Brings objects to what their plans say.
+
+    Passes of different keys may overlap; passes that hand out GPUs do not.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self.metrics = parts.metrics
+        self._parts = parts
+        self._executor = Executor(parts.cluster, parts.inventory.assume)
+        self._allocation = asyncio.Lock()
+        self._known: dict[Key, _Known] = {}
+
+    def waiting(self) -> frozenset[Key]:
+        """Objects that may have use for GPUs that become free."""
+        return frozenset(key for key, known in self._known.items() if _waits(known.plan))
+
+    def known(self) -> frozenset[Key]:
+        """Every object seen."""
+        return frozenset(self._known)
+
+    async def reconcile(self, key: Key) -> Outcome:
+        """One pass.
+
+        Raises:
+            KubeError: something could not be read or done; a later pass begins anew.
+        """
+        scene = await self._look(key)
+        if scene is not None and scene.allocates:
+            scene = await self._allocate(key, scene)
+        elif scene is not None:
+            await self._execute(key, scene, scene.plan.actions)
+        if scene is None:
+            self.forget(key)
+            return Outcome(exists=False)
+        await self._conclude(key, scene)
+        return Outcome(exists=True, requeue_after_seconds=scene.plan.requeue_after_seconds)
+
+    async def _allocate(self, key: Key, scene: _Scene) -> _Scene | None:
+        """Carry out a plan that hands out GPUs; returns what was carried out in the end."""
+        await self._execute(key, scene, scene.before_pods)
+        # What others took meanwhile is seen only by looking again under the lock.
+        async with self._allocation:
+            again = await self._look(key)
+            if again is not None:
+                await self._execute(key, again, again.plan.actions)
+        return again
+
+    def forget(self, key: Key) -> None:
+        """The object is gone, its owner references delete the rest."""
+        self._known.pop(key, None)
+        self._parts.gateways.forget(key)
+        self._parts.verifier.keep(key, ())
+        self.metrics.forget(key)
+
+    async def _look(self, key: Key) -> _Scene | None:
+        """Read and plan; None when the object does not exist."""
+        raw = await read_object(self._parts.cluster, *key)
+        if raw is None:
+            return None
+        try:
+            reading = await read_owned(self._parts.cluster, raw)
+        except InvalidObject as error:
+            self._known[key] = _Known()
+            status = troubles.invalid(raw, str(error), self._now())
+            return _Scene(raw, Plan(status=status))
+        known = self._known.setdefault(key, _Known())
+        self._follow(key, reading)
+        observed = self._completed(key, reading.observed, known)
+        if observed.deleting:
+            return _Scene(raw, Plan(status=observed.status, scaling=known.memory), observed)
+        plan = self._parts.planner(observed, self._now(), self._parts.defaults)
+        return _Scene(raw, plan, observed)
+
+    def _follow(self, key: Key, reading: Reading) -> None:
+        replicas = reading.observed.replicas
+        tiers = {name for name, _ in reading.observed.object.spec.tiers.items()}
+        self._parts.gateways.follow(
+            key,
+            reading.gateways,
+            draining=(one.name for one in replicas if one.draining_since is not None),
+            asleep=tiers - {one.tier for one in replicas if not one.terminating},
+        )
+
+    def _completed(self, key: Key, observed: Observed, known: _Known) -> Observed:
+        return replace(
+            observed,
+            nodes=self._parts.inventory.nodes(),
+            gateways=self._parts.gateways.reports(key),
+            scaling=known.memory,
+        )
+
+    async def _execute(self, key: Key, scene: _Scene, actions: Sequence[Action]) -> None:
+        if scene.observed is None:
+            return
+        try:
+            await self._executor.execute(Owner(*key, scene.observed.uid), actions)
+        except KubeError as error:
+            await self._tell_failure(key, scene, scene.observed, error)
+            raise
+
+    async def _conclude(self, key: Key, scene: _Scene) -> None:
+        """After the actions: gates, status, checks and events, in this order."""
+        plan, observed = scene.plan, scene.observed
+        if observed is None:
+            await self._write_status(key, scene, plan.status)
+            return
+        # Only now: a plan that is made again starts from the same memory.
+        self._known[key] = _Known(observed, plan, plan.scaling)
+        await self._void_gates(key, observed)
+        await self._write_status(key, scene, plan.status)
+        for tier, why in plan.scaled.items():
+            self.metrics.scale_decisions.labels(tier, why).inc()
+        self._verify(key, observed, plan)
+        for event in plan.events:
+            await self._parts.events.record(Owner(*key, observed.uid), event)
+
+    async def _tell_failure(
+        self, key: Key, scene: _Scene, observed: Observed, error: KubeError
+    ) -> None:
+        """Say in the status what will not pass by itself."""
+        if troubles.is_lasting(error):
+            status = troubles.failed(scene.plan.status, observed, error, self._now())
+            await self._write_status(key, scene, status)
+
+    async def _void_gates(self, key: Key, observed: Observed) -> None:
+        for one in observed.replicas:
+            if one.verified and one.verified_container != one.container_id and not one.terminating:
+                await self._parts.verifier.void(key, one)
+
+    async def _write_status(self, key: Key, scene: _Scene, status: Mapping[str, Any]) -> None:
+        self.metrics.set_replicas(key, status)
+        if status == (scene.raw.get("status") or {}):
+            return
+        manifest = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "metadata": {"name": key[1], "namespace": key[0], "uid": scene.raw["metadata"]["uid"]},
+            "status": status,
+        }
+        await self._parts.cluster.apply_status(manifest, STATUS_MANAGER)
+
+    def _verify(self, key: Key, observed: Observed, plan: Plan) -> None:
+        self._parts.verifier.keep(key, (one.uid for one in observed.replicas))
+        by_name = {one.name: one for one in observed.replicas}
+        for name in plan.verify:
+            self._parts.verifier.offer(target_of(key, by_name[name], observed))
+
+    def _now(self) -> float:
+        return self._parts.wall()
+
+    def tick(self, key: Key) -> bool:
+        """Plan an autoscaled object again on what is in memory; whether a pass would do something.
+
+        This asks nothing of the API server, so it may happen every few seconds for every object.
+        Where gateways tell nothing new it is done now and then only, for what time alone changes.
+        """
+        known = self._known.get(key)
+        if known is None or known.observed is None or not is_autoscaled(known.observed):
+            return False
+        observed, now = self._completed(key, known.observed, known), self._now()
+        signal = traffic(observed.gateways)
+        if signal == known.signal and now - known.ticked_at < IDLE_TICK_SECONDS:
+            return False
+        known.signal, known.ticked_at = signal, now
+        plan = self._parts.planner(observed, now, self._parts.defaults)
+        if plan.actions or plan.status != observed.status:
+            # The pass decides by itself, from the same memory: it tells of the change.
+            return True
+        known.memory = plan.scaling
+        return False
+
+
+def traffic(reports: Sequence[GatewayReport]) -> tuple[tuple[str, str, int, int, int], ...]:
+    """What gateways report that scaling looks at: per gateway and tier, arrived, held, running."""
+    return tuple(
+        (report.pod, name, tier.arrivals, tier.held, tier.in_flight)
+        for report in reports
+        for name, tier in sorted(report.tiers.items())
+    )
+
+
+def is_autoscaled(observed: Observed) -> bool:
+    """Whether the operator itself decides the number of flash replicas."""
+    flash = observed.object.spec.tiers.flash
+    return flash is not None and flash.scaling.mode == "Internal"
+
+
+def target_of(key: Key, replica: Replica, observed: Observed) -> Target:
+    """What to ask a replica: by its own revision, which may be older than the object."""
+    data: Mapping[str, Any] = next(
+        (one.data for one in observed.revisions if one.hash == replica.revision), {}
+    )
+    return Target(
+        key=key,
+        replica=replica,
+        served_name=str(data.get("served_name", replica.tier)),
+        images=int(data.get("max_images", 1)) > 0,
+    )
+
+
+def _waits(plan: Plan | None) -> bool:
+    """Whether an object lacks room for something it wants."""
+    conditions = plan.status.get("conditions", ()) if plan is not None else ()
+    return any(one["type"] == "Planned" and one["status"] != "True" for one in conditions)
