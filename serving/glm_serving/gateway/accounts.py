@@ -1,0 +1,81 @@
+"""What is written down of each request: metrics and one line of the access log."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from glm_serving.gateway.accesslog import AccessLog, Entry
+from glm_serving.gateway.http import session_of
+from glm_serving.gateway.metrics import Metrics
+from glm_serving.gateway.reasons import ErrorReason, Reason
+from glm_serving.gateway.usage import Usage
+
+if TYPE_CHECKING:
+    from glm_serving.gateway.exchange import Exchange
+
+
+class Accounts:
+    """Writes to metrics and access log."""
+
+    def __init__(self, metrics: Metrics, access_log: AccessLog) -> None:
+        self._metrics = metrics
+        self._log = access_log
+
+    def exchange(self, exchange: Exchange, sent_bytes: int, usage: Usage | None) -> None:
+        """A request that a tier was chosen for, or refused after its body was read."""
+        entry = _entry(exchange)
+        entry.sent_bytes = sent_bytes
+        if exchange.first_token_seconds is not None:
+            self._metrics.first_token.observe(exchange.first_token_seconds, (exchange.tier,))
+        if exchange.held:
+            self._metrics.hold.observe(exchange.held_seconds, (exchange.tier,))
+        if usage is not None:
+            self._tokens(exchange.tier, entry, usage)
+        self._count(entry, exchange.tier)
+
+    def local(
+        self,
+        request_id: str,
+        path: bytes,
+        status: int,
+        sent_bytes: int,
+        reason: Reason | None = None,
+        error: ErrorReason | None = None,
+    ) -> None:
+        """A request that the gateway answered by itself."""
+        entry = Entry(time.time(), request_id, path.decode("latin-1"), status)
+        entry.sent_bytes = sent_bytes
+        entry.reason = reason.name if reason else ""
+        entry.error = error.name if error else ""
+        self._count(entry, "none")
+
+    def _tokens(self, tier: str, entry: Entry, usage: Usage) -> None:
+        source = "reported" if usage.reported else "estimated"
+        entry.prompt_tokens, entry.completion_tokens = usage.prompt, usage.completion
+        entry.token_source = source
+        self._metrics.tokens.add((tier, "prompt", source), usage.prompt)
+        self._metrics.tokens.add((tier, "completion", source), usage.completion)
+
+    def _count(self, entry: Entry, tier: str) -> None:
+        self._metrics.requests.add((tier, entry.error or entry.reason, str(entry.status)))
+        self._metrics.bytes.add(("sent",), entry.sent_bytes)
+        self._log.add(entry)
+
+
+def _entry(exchange: Exchange) -> Entry:
+    path = exchange.head.path.decode("latin-1")
+    entry = Entry(time.time(), exchange.request_id, path, exchange.status)
+    entry.replica, entry.attempts = exchange.replica_name, exchange.attempts
+    entry.session = session_of(exchange.head)
+    entry.held_milliseconds = round(exchange.held_seconds * 1000)
+    entry.total_milliseconds = round((time.monotonic() - exchange.began) * 1000)
+    if exchange.first_token_seconds is not None:
+        entry.first_token_milliseconds = round(exchange.first_token_seconds * 1000)
+    if exchange.error is not None:
+        entry.error, entry.phase = exchange.error.name, exchange.ended_in.value
+    if exchange.facts is not None and exchange.decision is not None:
+        entry.model, entry.stream = exchange.facts.model, exchange.facts.stream
+        entry.tier, entry.task = exchange.decision.tier, exchange.decision.task
+        entry.reason = exchange.decision.reason.name
+    return entry

@@ -1,0 +1,80 @@
+"""`glm-gateway`: the command line."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvloop
+
+from glm_serving.gateway.errors import ConfigError
+from glm_serving.gateway.filesource import FileSource
+from glm_serving.gateway.kube import ApiServer
+from glm_serving.gateway.kubesource import KubernetesSource
+from glm_serving.gateway.server import Options, Source, StaticSource, serve
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the gateway; the exit code is 0 after an orderly end, 2 for a bad start."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    options = Options(
+        host=arguments.host,
+        port=arguments.port,
+        admin_port=arguments.admin_port,
+        shutdown_delay=arguments.shutdown_delay,
+        shutdown_timeout=arguments.shutdown_timeout,
+    )
+    try:
+        uvloop.run(serve(lambda: _source(arguments), options))
+    except (ConfigError, OSError) as error:
+        print(f"glm-gateway: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _source(arguments: argparse.Namespace) -> Source:
+    name = arguments.kubernetes_configmap
+    if name:
+        if not arguments.namespace:
+            raise ConfigError("--namespace is empty: name the namespace of the ConfigMap")
+        return KubernetesSource(ApiServer.from_environment(), arguments.namespace, name)
+    return StaticSource(FileSource(arguments.config))
+
+
+def _parser() -> argparse.ArgumentParser:
+    defaults = Options()
+    parser = argparse.ArgumentParser(prog="glm-gateway", description=__doc__)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--config", type=Path, help="configuration file with static endpoints")
+    source.add_argument(
+        "--kubernetes-configmap", metavar="NAME", help="ConfigMap to watch, with its services"
+    )
+    parser.add_argument("--namespace", default="", help="namespace of the ConfigMap")
+    parser.add_argument("--host", default=defaults.host, help="address to listen on")
+    parser.add_argument("--port", type=int, default=defaults.port, help="port for clients")
+    parser.add_argument(
+        "--admin-port", type=int, default=defaults.admin_port, help="metrics, health and /state"
+    )
+    parser.add_argument(
+        "--shutdown-delay",
+        type=float,
+        default=defaults.shutdown_delay,
+        help="seconds for which a stopping gateway still accepts connections",
+    )
+    parser.add_argument(
+        "--shutdown-timeout",
+        type=float,
+        default=defaults.shutdown_timeout,
+        help="seconds for which running requests may finish and held ones wait",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

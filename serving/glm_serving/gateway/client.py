@@ -1,0 +1,384 @@
+"""One client connection: reads requests within limits, writes answers with back-pressure."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from typing import Protocol, cast
+
+from glm_serving.compat import override
+from glm_serving.gateway import errors
+from glm_serving.gateway.bodies import Body
+from glm_serving.gateway.errors import Refusal
+from glm_serving.gateway.http import RequestHead, RequestParser, response_head
+from glm_serving.gateway.limits import (
+    MAX_HEAD_BYTES,
+    MAX_PIPELINED_BYTES,
+    WRITE_BUFFER_BYTES,
+    Timings,
+)
+from glm_serving.gateway.reasons import (
+    BODY_TOO_LARGE,
+    HEADERS_TOO_LARGE,
+    REQUEST_TIMEOUT,
+    TOO_MANY_BYTES_IN_FLIGHT,
+)
+
+_SCRATCH = memoryview(bytearray(256 * 1024))
+"""Read buffer of every connection: the loop fills it and calls `buffer_updated` at once."""
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Answerer(Protocol):
+    """What runs one request; the connection tells it what happens to the client."""
+
+    def client_gone(self) -> None:
+        """The client left: abort."""
+
+    def client_paused(self) -> None:
+        """The client does not read as fast as bytes come."""
+
+    def client_resumed(self) -> None:
+        """The client reads again."""
+
+
+class Service(Protocol):
+    """What a connection needs from the gateway."""
+
+    timings: Timings
+    draining: bool
+    """The process is stopping: answers end their connections."""
+
+    def admit(self, connection: ClientConnection, head: RequestHead) -> int:
+        """Judge a head before its body is read; returns the bytes the body may have."""
+
+    def take_bytes(self, count: int) -> bool:
+        """Reserve memory for a body."""
+
+    def give_bytes(self, count: int) -> None:
+        """Return memory of a body."""
+
+    def begin(self, connection: ClientConnection, head: RequestHead, body: Body) -> None:
+        """Run a request. The reserved bytes of the body are now the service's to return."""
+
+    def refuse(
+        self, connection: ClientConnection, head: RequestHead | None, refusal: Refusal
+    ) -> None:
+        """Answer a request whose head or body was refused."""
+
+    def connected(self, connection: ClientConnection) -> None:
+        """A connection was opened."""
+
+    def disconnected(self, connection: ClientConnection) -> None:
+        """A connection was closed."""
+
+
+class _Reading(enum.Enum):
+    HEAD = enum.auto()
+    SIZED_BODY = enum.auto()
+    CHUNKED_BODY = enum.auto()
+    NOTHING = enum.auto()
+    """A request runs: only its end of connection matters, and what is sent ahead waits."""
+    WASTE = enum.auto()
+    """The answer is given and the connection ends: drop what still comes."""
+
+
+class ClientConnection(asyncio.BufferedProtocol):
+    """Reads one request after another and hands each to the service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._clock = asyncio.get_running_loop().time
+        self._reading = _Reading.HEAD
+        self._ahead = b""
+        """Bytes read and not yet parsed."""
+        self._head_begun = False
+        self._head = RequestHead()
+        self._parser = RequestParser()
+        self._body = bytearray()
+        self._view = memoryview(self._body)
+        self._filled = 0
+        self._allowed = 0
+        self._pieces: list[bytes] = []
+        self._reserved = 0
+        self._deadline: float | None = None
+        self._stalled_since: float | None = None
+        self._read_paused = False
+        self._chunked_answer = False
+        self._unsent_head = b""
+        self._close_after = False
+        self.answerer: Answerer | None = None
+        self.sent_bytes = 0
+        """Body bytes written for the current request."""
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start to wait for a request."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._deadline = self._clock() + self._service.timings.keep_alive
+        self._service.connected(self)
+
+    # --- reading
+
+    @override
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the loop reads to: straight into a body of known length."""
+        if self._reading is _Reading.SIZED_BODY:
+            return self._view[self._filled :]
+        return _SCRATCH
+
+    @override
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read."""
+        if self._reading is _Reading.SIZED_BODY:
+            self._filled += nbytes
+            if self._filled == len(self._body):
+                self._body_read(self._body)
+        elif self._reading is _Reading.CHUNKED_BODY:
+            self._read_chunks(bytes(_SCRATCH[:nbytes]))
+        elif self._reading is not _Reading.WASTE:
+            self._ahead += bytes(_SCRATCH[:nbytes])
+            if self._reading is _Reading.HEAD:
+                self._read_head()
+            elif len(self._ahead) > MAX_PIPELINED_BYTES and not self._read_paused:
+                self._read_paused = True
+                self._transport.pause_reading()
+
+    @override
+    def eof_received(self) -> bool:
+        """A client that closes its side has left: nginx and the engines take it so too."""
+        return False
+
+    def _read_head(self) -> None:
+        end = self._ahead.find(b"\r\n\r\n") + 4
+        if end < 4 and len(self._ahead) <= MAX_HEAD_BYTES:
+            if not self._head_begun:
+                self._head_begun = True
+                self._deadline = self._clock() + self._service.timings.header
+            return
+        self._head_begun = False
+        self._head, self._parser = RequestHead(), RequestParser()
+        try:
+            if not 4 <= end <= MAX_HEAD_BYTES:
+                raise Refusal(
+                    HEADERS_TOO_LARGE, f"the head of the request is over {MAX_HEAD_BYTES} bytes"
+                )
+            data, self._ahead = self._ahead[:end], self._ahead[end:]
+            self._head = self._parser.head(data)
+            self._allowed = self._service.admit(self, self._head)
+        except Refusal as refusal:
+            self._refuse(refusal)
+            return
+        self._start_body()
+
+    def _start_body(self) -> None:
+        head, timings = self._head, self._service.timings
+        if not head.chunked and head.content_length == 0:
+            self._body_read(b"")
+            return
+        refusal = self._size_refusal(head.content_length)
+        if refusal is not None:
+            self._refuse(refusal)
+            return
+        if head.expects_continue and not self._ahead:
+            self._transport.write(_CONTINUE)
+        length = self._allowed if head.chunked else head.content_length
+        seconds = timings.body_grace + length / timings.upload_bytes_per_second
+        self._deadline = self._clock() + seconds
+        ahead, self._ahead = self._ahead, b""
+        if head.chunked:
+            self._reading, self._pieces = _Reading.CHUNKED_BODY, []
+            self._read_chunks(ahead)
+        else:
+            self._read_sized(ahead)
+
+    def _read_sized(self, ahead: bytes) -> None:
+        length = self._head.content_length
+        if len(ahead) >= length:
+            self._ahead = ahead[length:]
+            self._body_read(ahead[:length])
+            return
+        self._reading = _Reading.SIZED_BODY
+        self._body = bytearray(length)
+        self._view = memoryview(self._body)
+        self._view[: len(ahead)] = ahead
+        self._filled = len(ahead)
+
+    def _size_refusal(self, count: int) -> Refusal | None:
+        if self._reserved + count > self._allowed:
+            return Refusal(
+                BODY_TOO_LARGE, f"the body is over {self._allowed} bytes (maxBodyBytes): shorten it"
+            )
+        if not self._service.take_bytes(count):
+            return Refusal(TOO_MANY_BYTES_IN_FLIGHT)
+        self._reserved += count
+        return None
+
+    def _read_chunks(self, data: bytes) -> None:
+        try:
+            pieces = self._parser.chunks(data) if data else []
+        except Refusal as refusal:
+            self._refuse(refusal)
+            return
+        too_large = self._size_refusal(sum(map(len, pieces)))
+        if too_large is not None:
+            self._refuse(too_large)
+            return
+        self._pieces += pieces
+        if self._parser.complete:
+            self._close_after = self._parser.overrun
+            self._body_read(b"".join(self._pieces))
+
+    def _body_read(self, body: Body) -> None:
+        self._reading = _Reading.NOTHING
+        self._deadline = None
+        self._reserved = 0
+        self._forget_body()
+        self.sent_bytes = 0
+        self._service.begin(self, self._head, body)
+
+    def _forget_body(self) -> None:
+        self._body, self._view, self._pieces = bytearray(), memoryview(b""), []
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer before the request was read: the connection cannot go on."""
+        known = self._head if self._head.method else None
+        self._reading = _Reading.NOTHING
+        self._release()
+        self._close_after = True
+        self.sent_bytes = 0
+        self._service.refuse(self, known, refusal)
+
+    def _release(self) -> None:
+        self._service.give_bytes(self._reserved)
+        self._reserved = 0
+        self._forget_body()
+
+    # --- writing
+
+    def start(
+        self, status: int, headers: dict[bytes, bytes], length: int | None, more: bool = False
+    ) -> None:
+        """Write the head of an answer; without a length its body is chunked.
+
+        With `more` the caller writes of the body at once, and both leave together.
+        """
+        self._chunked_answer = length is None and self._head.chunks_allowed
+        if length is not None:
+            headers[b"content-length"] = b"%d" % length
+        elif self._chunked_answer:
+            headers[b"transfer-encoding"] = b"chunked"
+        else:
+            self._close_after = True
+        self._close_after |= not self._head.keep_alive or self._service.draining
+        if self._close_after:
+            headers[b"connection"] = b"close"
+        self._unsent_head = response_head(status, headers)
+        if not more:
+            self._transport.write(self._unsent_head)
+            self._unsent_head = b""
+
+    def write(self, data: bytes) -> None:
+        """Write some of the body."""
+        self.sent_bytes += len(data)
+        if self._chunked_answer:
+            data = b"%x\r\n%s\r\n" % (len(data), data)
+        if self._unsent_head:
+            data, self._unsent_head = self._unsent_head + data, b""
+        self._transport.write(data)
+
+    def end(self) -> None:
+        """The answer is complete: go on with the next request, or close."""
+        self.answerer = None
+        if self._chunked_answer:
+            self._transport.write(b"0\r\n\r\n")
+        if self._close_after:
+            self._close_gently()
+            return
+        self._reading = _Reading.HEAD
+        self._deadline = self._clock() + self._service.timings.keep_alive
+        if self._read_paused:
+            self._read_paused = False
+            self._transport.resume_reading()
+        if self._ahead:
+            # Not from within this answer: a row of short requests would nest without end.
+            asyncio.get_running_loop().call_soon(self._next_request)
+
+    def _next_request(self) -> None:
+        if self._reading is _Reading.HEAD and self._ahead and not self._transport.is_closing():
+            self._read_head()
+
+    def cut(self) -> None:
+        """End the connection in the middle of an answer, so that it cannot pass for complete."""
+        self.answerer = None
+        self._reading = _Reading.WASTE
+        self._transport.close()
+
+    def _close_gently(self) -> None:
+        """Close so that the answer is received even while the client still sends."""
+        self._reading = _Reading.WASTE
+        self._deadline = self._clock() + self._service.timings.linger
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def refuse(self, refusal: Refusal, headers: dict[bytes, bytes]) -> None:
+        """Answer with an error in full."""
+        data = errors.body(refusal)
+        headers[b"content-type"] = b"application/json"
+        if refusal.retry_after is not None:
+            headers[b"retry-after"] = b"%d" % refusal.retry_after
+        self.start(refusal.reason.status, headers, len(data), more=True)
+        self.write(data)
+        self.end()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether unsent bytes wait for the client to read."""
+        return self._stalled_since is not None
+
+    # --- the life of the connection
+
+    @override
+    def pause_writing(self) -> None:
+        """The client does not keep up."""
+        self._stalled_since = self._clock()
+        if self.answerer is not None:
+            self.answerer.client_paused()
+
+    @override
+    def resume_writing(self) -> None:
+        """The client keeps up again."""
+        self._stalled_since = None
+        if self.answerer is not None:
+            self.answerer.client_resumed()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone: abort what runs for it."""
+        self._release()
+        answerer, self.answerer = self.answerer, None
+        if answerer is not None:
+            answerer.client_gone()
+        self._service.disconnected(self)
+
+    def sweep(self, now: float) -> None:
+        """Enforce the time limits; called about once a second."""
+        stalled = self._stalled_since
+        if stalled is not None and now - stalled > self._service.timings.write_stall:
+            self._transport.abort()
+        elif self._deadline is not None and now >= self._deadline:
+            self._expire()
+
+    def _expire(self) -> None:
+        self._deadline = None
+        idle = self._reading is _Reading.HEAD and not self._ahead
+        if idle or self._reading is _Reading.WASTE:
+            self._transport.abort()
+        else:
+            self._refuse(Refusal(REQUEST_TIMEOUT))
+
+    def close_idle(self) -> None:
+        """Close now if no request is being read or answered."""
+        if self._reading is _Reading.HEAD and not self._ahead:
+            self._transport.close()

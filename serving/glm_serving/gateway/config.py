@@ -1,0 +1,141 @@
+"""The versioned configuration (JSON) that the operator writes and the gateway reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import msgspec
+
+from glm_serving.compat import override
+from glm_serving.gateway.errors import ConfigError
+
+AUTO = "auto"
+FLAGSHIP = "flagship"
+FLASH = "flash"
+TIERS = (FLAGSHIP, FLASH)
+"""From the most to the least capable."""
+VERSION = 1
+
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """A static replica: `http://host:port`."""
+
+    name: str
+    url: str
+
+
+class TierConfig(msgspec.Struct, frozen=True, rename="camel"):
+    """One tier. Replicas are the static `endpoints` and the ready endpoints of `service`."""
+
+    model: str
+    context_tokens: Positive
+    max_images: Count = 16
+    max_videos: Count = 0
+    hold_timeout_seconds: Annotated[float, msgspec.Meta(ge=0)] = 300
+    service: str = ""
+    endpoints: tuple[Endpoint, ...] = ()
+
+
+class Limits(msgspec.Struct, frozen=True, rename="camel"):
+    """Limits of one gateway process."""
+
+    max_body_bytes: Positive = 67108864
+    max_in_flight_bytes: Positive = 1073741824
+    max_held_requests: Count = 512
+
+
+class Config(msgspec.Struct, frozen=True, rename="camel"):
+    """The whole file. Unknown keys are ignored, so that a newer operator may write more."""
+
+    version: int
+    tiers: dict[str, TierConfig]
+    auto_model: str = "glm"
+    deployment: str = ""
+    namespace: str = ""
+    generation: int = 0
+    aliases: dict[str, str] = {}
+    quality_tolerance_points: float = 5
+    limits: Limits = Limits()
+
+
+_decoder = msgspec.json.Decoder(Config)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a replica listens."""
+
+    host: str
+    port: int
+
+    @override
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse(text: bytes) -> Config:
+    """Decode and check a configuration.
+
+    Raises:
+        ConfigError: it is not JSON, misses a field, or contradicts itself.
+    """
+    try:
+        config = _decoder.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ConfigError(f"the configuration cannot be read: {error}") from error
+    _check(config)
+    return config
+
+
+def _check(config: Config) -> None:
+    if config.version != VERSION:
+        raise ConfigError(f"version is {config.version}: this gateway reads version {VERSION}")
+    unknown = sorted(set(config.tiers) - set(TIERS))
+    if unknown or not config.tiers:
+        raise ConfigError(f"tiers has {unknown or 'no entry'}: use {' or '.join(TIERS)}")
+    for alias, target in config.aliases.items():
+        if target != AUTO and target not in config.tiers:
+            raise ConfigError(f"aliases.{alias} is {target!r}: use {AUTO!r} or a tier that exists")
+    for name, tier in config.tiers.items():
+        _check_tier(name, tier)
+
+
+def _check_tier(name: str, tier: TierConfig) -> None:
+    seen: set[str] = set()
+    for endpoint in tier.endpoints:
+        if endpoint.name in seen:
+            raise ConfigError(f"tiers.{name}.endpoints has {endpoint.name!r} twice: rename one")
+        seen.add(endpoint.name)
+        address_of(endpoint.url)
+
+
+def address_of(url: str) -> Address:
+    """The address in `http://host:port`.
+
+    Raises:
+        ConfigError: the URL has another form.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigError(f"endpoint url {url!r} cannot be read: {error}") from error
+    extra = parts.path.strip("/") or parts.query or parts.fragment or parts.username
+    if parts.scheme != "http" or not parts.hostname or port is None or extra:
+        raise ConfigError(f"endpoint url is {url!r}: write it as http://host:port")
+    return Address(parts.hostname, port)
+
+
+def client_names(config: Config) -> Mapping[str, str]:
+    """Every model name a client may send -> `auto` or a tier. An alias wins over a model name."""
+    names = {tier.model: name for name, tier in config.tiers.items()}
+    names[config.auto_model] = AUTO
+    names.update(config.aliases)
+    return names

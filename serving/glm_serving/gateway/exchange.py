@@ -1,0 +1,391 @@
+"""One request from its last byte to the last byte of its answer: a state machine of callbacks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import time
+from typing import TYPE_CHECKING
+
+from glm_serving.gateway import errors, usage
+from glm_serving.gateway.bodies import Body
+from glm_serving.gateway.client import ClientConnection
+from glm_serving.gateway.decide import Decision
+from glm_serving.gateway.errors import Refusal
+from glm_serving.gateway.facts import Facts
+from glm_serving.gateway.http import RequestHead, upstream_head
+from glm_serving.gateway.limits import MAX_DEATHS, MAX_SENDS
+from glm_serving.gateway.reasons import (
+    CLIENT_CLOSED,
+    HOLD_QUEUE_FULL,
+    HOLD_TIMEOUT,
+    SHUTTING_DOWN,
+    STREAM_BROKEN,
+    TIER_REMOVED,
+    UPSTREAM_FAILED,
+    ErrorReason,
+)
+from glm_serving.gateway.sse import EventStream
+from glm_serving.gateway.upstream import UpstreamConnection, connect
+from glm_serving.gateway.upstreams import Replica
+
+if TYPE_CHECKING:
+    from glm_serving.gateway.gateway import Gateway, Pool
+
+_UNAVAILABLE = frozenset({502, 503})
+
+
+class Phase(enum.StrEnum):
+    """Where a request stands; the label of aborts."""
+
+    NEW = "new"
+    HELD = "held"
+    CONNECTING = "connecting"
+    WAITING = "waiting"
+    """Sent; no byte of the response yet."""
+    RELAYING = "relaying"
+    DONE = "done"
+
+
+class Exchange:
+    """Holds, sends, resends and relays one request.
+
+    Whatever happens, the replica's count, the body's bytes and the place in the queue are given
+    back exactly once, and exactly one access-log line is written.
+    """
+
+    def __init__(
+        self, gateway: Gateway, client: ClientConnection, head: RequestHead, request_id: str
+    ) -> None:
+        self._gateway = gateway
+        self._client = client
+        self.head = head
+        self._clock = gateway.clock
+        self._upstream: UpstreamConnection | None = None
+        self._hold_timer: asyncio.TimerHandle | None = None
+        self._held_at = 0.0
+        self._tried: frozenset[str] = frozenset()
+        self._deaths = 0
+        self._sends = 0
+        self._connects = 0
+        self._stale_retry = False
+        self._events: EventStream | None = None
+        self._tail = usage.Tail()
+        self._body: Body = b""
+        self._pool: Pool | None = None
+        self.request_id = request_id
+        self.began = time.monotonic()
+        self.phase = Phase.NEW
+        self.ended_in = Phase.NEW
+        self.facts: Facts | None = None
+        self.decision: Decision | None = None
+        self.replica: Replica | None = None
+        self.replica_name = ""
+        self.attempts = 0
+        self.held = False
+        """Whether it had to wait for a replica."""
+        self.held_seconds = 0.0
+        self.first_token_seconds: float | None = None
+        self.status = 0
+        self.error: ErrorReason | None = None
+
+    @property
+    def tier(self) -> str:
+        """The chosen tier, or `none`."""
+        return self.decision.tier if self.decision else "none"
+
+    # --- choosing
+
+    def begin(self, body: Body) -> None:
+        """Decide and send, or hold. Takes over the body and its reserved bytes."""
+        self._client.answerer = self
+        self._body = body
+        try:
+            self.facts, self.decision = self._gateway.judge(self.head, body)
+        except Refusal as refusal:
+            self._refuse(refusal)
+            return
+        self._pool = self._gateway.pools[self.decision.tier]
+        self._pool.tier.arrivals += 1
+        if self.decision.hold:
+            self._hold()
+        else:
+            self._place()
+
+    def _place(self) -> None:
+        """Send to a replica, or hold until one is usable."""
+        assert self._pool is not None
+        replica = self._pool.tier.choose(self._clock(), self._tried)
+        if replica is None:
+            self._hold()
+            return
+        replica.begin()
+        self.replica = replica
+        self.attempts += 1
+        self._stale_retry = False
+        while replica.idle:
+            connection = replica.idle.pop()
+            if connection.usable():
+                self._send(connection)
+                return
+        self._connect(replica)
+
+    def _hold(self) -> None:
+        assert self._pool is not None
+        timeout = self._pool.hold_timeout_seconds
+        remaining = timeout - self.held_seconds
+        if remaining <= 0:
+            self._hold_expired()
+            return
+        # A request that comes back after a failure keeps its age, and its place under the cap.
+        limit = self._gateway.config.limits.max_held_requests
+        if not self.held and self._gateway.held >= limit:
+            wait = self._pool.queue.estimate_seconds(timeout)
+            self._refuse(Refusal(HOLD_QUEUE_FULL, wait_seconds=wait))
+            return
+        self.phase = Phase.HELD
+        self.held = True
+        self._held_at = self._clock()
+        self._pool.queue.add(self, self._held_at - self.held_seconds)
+        self._hold_timer = asyncio.get_running_loop().call_later(remaining, self._hold_expired)
+
+    def _hold_expired(self) -> None:
+        assert self._pool is not None
+        wait = self._pool.queue.estimate_seconds(self._pool.hold_timeout_seconds)
+        self._refuse(Refusal(HOLD_TIMEOUT, wait_seconds=wait))
+
+    def _leave_queue(self) -> None:
+        if self._hold_timer is None or self._pool is None:
+            return
+        self._hold_timer.cancel()
+        self._hold_timer = None
+        self._pool.queue.remove(self)
+        self.held_seconds += self._clock() - self._held_at
+
+    def released(self) -> None:
+        """A replica of the tier may be ready."""
+        if self.phase is Phase.HELD:
+            self._leave_queue()
+            self._place()
+
+    def shut_down(self) -> None:
+        """The time to finish is over: say so."""
+        self.fail(Refusal(SHUTTING_DOWN))
+
+    def tier_removed(self) -> None:
+        """The tier is no longer configured: a request that waits for it cannot be served."""
+        if self.phase is Phase.HELD:
+            self._refuse(Refusal(TIER_REMOVED))
+
+    # --- sending
+
+    def _connect(self, replica: Replica) -> None:
+        self.phase = Phase.CONNECTING
+        self._connects += 1
+        self._gateway.spawn(self._connected(replica, self._connects))
+
+    async def _connected(self, replica: Replica, serial: int) -> None:
+        connection: UpstreamConnection | None = None
+        with contextlib.suppress(OSError):
+            connection = await connect(replica, self._gateway.timings.connect)
+        wanted = self.phase is Phase.CONNECTING and self._connects == serial
+        # What was learned of the replica counts, also when the client has left meanwhile.
+        if connection is None and wanted:
+            self._failed("connect")
+        elif connection is None:
+            self._gateway.replica_failed(replica)
+        elif wanted:
+            self._send(connection)
+        else:
+            replica.reached()
+            connection.close()
+        self._gateway.kick(replica)
+
+    def _send(self, connection: UpstreamConnection) -> None:
+        assert self.replica is not None
+        self.replica.reached()
+        self.phase = Phase.WAITING
+        self._sends += 1
+        self._upstream = connection
+        head = upstream_head(
+            self.head,
+            str(self.replica.address),
+            f"{self.request_id}-{self.attempts}",
+            len(self._body),
+        )
+        connection.send(self, head, self._body)
+
+    def _failed(self, cause: str) -> None:
+        """The replica did not answer: back it off and choose again, within bounds."""
+        replica = self._detach()
+        assert replica is not None
+        self._gateway.replica_failed(replica)
+        self._tried |= {replica.name}
+        sent = cause != "connect"
+        self._deaths += cause == "lost"
+        spent = self._deaths >= MAX_DEATHS or self._sends >= MAX_SENDS
+        if spent or (sent and not self._gateway.retry()):
+            self._refuse(
+                Refusal(UPSTREAM_FAILED, f"{replica.name} failed ({cause}) before its first byte")
+            )
+            return
+        self._gateway.metrics.retries.add((self.tier, cause))
+        self._place()
+
+    def _detach(self) -> Replica | None:
+        """Give the replica back."""
+        replica, self.replica = self.replica, None
+        self._upstream = None
+        if replica is not None:
+            replica.end()
+            if self._pool is not None:
+                self._pool.tier.forget(replica)
+        return replica
+
+    # --- relaying (called by the upstream connection)
+
+    def upstream_head(self, status: int, headers: dict[bytes, bytes], more: bool) -> None:
+        """The replica answers: from here on the answer is this one."""
+        assert self.replica is not None
+        if status in _UNAVAILABLE:
+            self._drop_upstream()
+            self._failed("status")
+            return
+        if self.replica.answered():
+            self._gateway.kick(self.replica)
+        self.phase = Phase.RELAYING
+        self.status = status
+        self._release_body()
+        length = headers.pop(b"content-length", None)
+        if headers.get(b"content-type", b"").startswith(b"text/event-stream"):
+            self._events = EventStream()
+        own = self._own_headers() | headers
+        # A torn first event is held back, so a stream's head never waits for its body.
+        more = more and self._events is None
+        self._client.start(status, own, int(length) if length is not None else None, more)
+        if self._client.stalled and self._upstream is not None:
+            self._upstream.pause()
+
+    def upstream_body(self, data: bytes) -> None:
+        """Pass on some bytes."""
+        if self.first_token_seconds is None:
+            self.first_token_seconds = time.monotonic() - self.began
+        self._tail.push(data)
+        if self._events is not None:
+            data = self._events.push(data)
+        if data:
+            self._client.write(data)
+
+    def upstream_end(self) -> None:
+        """The answer is complete."""
+        rest = self._events.rest() if self._events is not None else b""
+        if rest:
+            self._client.write(rest)
+        self._detach()
+        self._finish()
+        self._client.end()
+
+    def upstream_lost(self, reused: bool) -> None:
+        """The connection broke."""
+        if self.phase is Phase.RELAYING:
+            self._break(STREAM_BROKEN)
+        elif reused and not self._stale_retry:
+            # The engine closed an idle connection while the request was on its way.
+            assert self.replica is not None
+            self._stale_retry = True
+            self._upstream = None
+            self.replica.close_idle()
+            self._gateway.metrics.retries.add((self.tier, "stale"))
+            self._connect(self.replica)
+        else:
+            self._failed("lost")
+
+    def _break(self, reason: ErrorReason) -> None:
+        """End an answer that has begun so that nobody takes it for complete."""
+        self.error = reason
+        if self._events is not None and not self._events.mid_event:
+            self._client.write(errors.event(Refusal(reason)))
+        self._drop_upstream()
+        self._detach()
+        self._finish()
+        self._client.cut()
+
+    # --- the client's side
+
+    def client_gone(self) -> None:
+        """The client left: abort at the engine, or leave the queue."""
+        if self.phase is Phase.DONE:
+            return
+        self._gateway.metrics.aborts.add((self.tier, self.phase.value))
+        self.error = CLIENT_CLOSED
+        self.status = self.status or CLIENT_CLOSED.status
+        self._leave_queue()
+        self._drop_upstream()
+        self._detach()
+        self._finish()
+
+    def client_paused(self) -> None:
+        """Read no more from the replica than the client takes."""
+        if self._upstream is not None and self.phase is Phase.RELAYING:
+            self._upstream.pause()
+
+    def client_resumed(self) -> None:
+        """Read on."""
+        if self._upstream is not None:
+            self._upstream.resume()
+
+    # --- ending
+
+    def _drop_upstream(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.close()
+
+    def fail(self, refusal: Refusal) -> None:
+        """Give up, with an error if the answer has not begun."""
+        if self.phase is Phase.RELAYING:
+            self._break(refusal.reason)
+        elif self.phase is not Phase.DONE:
+            self._refuse(refusal)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self.error = refusal.reason
+        self.status = refusal.reason.status
+        self._leave_queue()
+        self._drop_upstream()
+        self._detach()
+        headers = self._own_headers()
+        self._finish()
+        self._client.refuse(refusal, headers)
+
+    def _own_headers(self) -> dict[bytes, bytes]:
+        headers = {b"x-request-id": self.request_id.encode("latin-1")}
+        if self.decision is not None:
+            headers[b"x-glm-tier"] = self.decision.tier.encode()
+            headers[b"x-glm-decision"] = self.decision.reason.name.encode()
+        if self.replica is not None:
+            self.replica_name = self.replica.name
+            headers[b"x-glm-replica"] = self.replica.name.encode("latin-1")
+        return headers
+
+    def _release_body(self) -> None:
+        self._gateway.give_bytes(len(self._body))
+        self._body = b""
+
+    def _finish(self) -> None:
+        """Account for the request, once."""
+        phase, self.phase = self.phase, Phase.DONE
+        self.ended_in = phase
+        self._client.answerer = None
+        self._release_body()
+        self._gateway.finished(self, self._client.sent_bytes, self._usage(phase))
+
+    def _usage(self, phase: Phase) -> usage.Usage | None:
+        """Tokens, once a replica began to answer with success."""
+        if phase is not Phase.RELAYING or self.status != 200 or self.facts is None:
+            return None
+        events = self._events.events if self._events is not None else 0
+        return self._tail.usage() or usage.estimated(
+            self.facts.prompt_tokens, events, self._client.sent_bytes
+        )

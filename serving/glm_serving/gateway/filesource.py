@@ -1,0 +1,61 @@
+"""Configuration from a file, read again when it changes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from glm_serving.gateway.config import Config, parse
+from glm_serving.gateway.errors import ConfigError
+
+log = logging.getLogger("glm_gateway")
+
+_Stamp = tuple[int, int, int]
+
+
+class FileSource:
+    """Watches one file by its time stamp, which also sees a ConfigMap volume being replaced."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: _Stamp | None = None
+
+    def read(self) -> Config:
+        """The configuration in the file.
+
+        Raises:
+            ConfigError: the file cannot be read or used.
+        """
+        self._seen = self._stamp()
+        try:
+            return parse(self._path.read_bytes())
+        except OSError as error:
+            raise ConfigError(f"{self._path} cannot be read: {error.strerror}") from error
+
+    async def follow(
+        self,
+        apply: Callable[[Config], None],
+        refused: Callable[[ConfigError], None],
+        seconds: float,
+    ) -> None:
+        """Look every `seconds` and hand over each new configuration; a bad one changes nothing."""
+        while True:
+            await asyncio.sleep(seconds)
+            if self._stamp() == self._seen:
+                continue
+            try:
+                config = self.read()
+            except ConfigError as error:
+                refused(error)
+            else:
+                log.info("configuration of generation %d from %s", config.generation, self._path)
+                apply(config)
+
+    def _stamp(self) -> _Stamp | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size, status.st_ino

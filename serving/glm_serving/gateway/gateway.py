@@ -1,0 +1,355 @@
+"""The gateway itself: configuration, tiers, connections and the accounts of every request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from glm_serving.gateway import facts as request_facts
+from glm_serving.gateway import modellist
+from glm_serving.gateway.accesslog import AccessLog
+from glm_serving.gateway.accounts import Accounts
+from glm_serving.gateway.bodies import Body
+from glm_serving.gateway.client import ClientConnection
+from glm_serving.gateway.config import Address, Config, address_of
+from glm_serving.gateway.decide import Decision, Hints, State, decide, policy_of
+from glm_serving.gateway.errors import Refusal
+from glm_serving.gateway.exchange import Exchange
+from glm_serving.gateway.facts import Facts
+from glm_serving.gateway.holding import HoldQueue
+from glm_serving.gateway.http import RequestHead, request_id_of
+from glm_serving.gateway.limits import ByteBudget, RetryBudget, Timings
+from glm_serving.gateway.metrics import Labels, Metrics
+from glm_serving.gateway.reasons import (
+    INTERNAL_ERROR,
+    METHOD_NOT_ALLOWED,
+    MODELS_LISTED,
+    PATH_NOT_FOUND,
+    UNSUPPORTED_ENCODING,
+)
+from glm_serving.gateway.state import VERSION, Report, tier_report
+from glm_serving.gateway.upstreams import Replica, Tier
+from glm_serving.gateway.usage import Usage
+
+log = logging.getLogger("glm_gateway")
+
+CHAT = b"/v1/chat/completions"
+COMPLETIONS = b"/v1/completions"
+MODELS = b"/v1/models"
+_MODEL_PREFIX = b"/v1/models/"
+
+
+@dataclass(slots=True)
+class Pool:
+    """A tier with the requests that wait for it and its part of the configuration."""
+
+    tier: Tier
+    queue: HoldQueue
+    hold_timeout_seconds: float = 0.0
+    service: str = ""
+    static: Mapping[str, Address] = field(default_factory=dict)
+    watched: Mapping[str, Address] = field(default_factory=dict)
+    """Ready endpoints of the service."""
+
+
+class Gateway:
+    """Serves client connections from one configuration that may change while it runs."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        timings: Timings | None = None,
+        access_log: AccessLog | None = None,
+        pod: str = "",
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self.timings = timings or Timings()
+        self.metrics = Metrics()
+        self.access_log = access_log or AccessLog()
+        self.accounts = Accounts(self.metrics, self.access_log)
+        self.clock = asyncio.get_running_loop().time
+        self.pools: dict[str, Pool] = {}
+        self.draining = False
+        """The process is stopping: not ready, and every answer ends its connection."""
+        self._pod = pod or os.environ.get("POD_NAME") or os.uname().nodename
+        self._random = random
+        self._started = time.monotonic()
+        self._bytes = ByteBudget(config.limits.max_in_flight_bytes)
+        self._retries = RetryBudget()
+        self._connections: set[ClientConnection] = set()
+        self._exchanges: set[Exchange] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ended = asyncio.Event()
+        self.apply(config)
+        self._add_gauges()
+
+    # --- configuration and endpoints
+
+    def apply(self, config: Config) -> None:
+        """Take over a configuration. Connections, counters and what runs are untouched."""
+        self.config = config
+        self._policy = policy_of(config)
+        self._bytes.limit = config.limits.max_in_flight_bytes
+        for name, tier_config in config.tiers.items():
+            pool = self.pools.get(name)
+            if pool is None:
+                tier = Tier(name, self.timings, self._random)
+                pool = self.pools[name] = Pool(tier, HoldQueue(self.clock))
+            if pool.service != tier_config.service:
+                pool.watched = {}
+            pool.service = tier_config.service
+            pool.hold_timeout_seconds = tier_config.hold_timeout_seconds
+            pool.static = {e.name: address_of(e.url) for e in tier_config.endpoints}
+            self._refresh(pool)
+        for name in self.pools.keys() - config.tiers.keys():
+            self._remove(self.pools.pop(name))
+
+    def _remove(self, pool: Pool) -> None:
+        pool.tier.set_endpoints({})
+        for exchange in tuple(self._exchanges):
+            if exchange.tier == pool.tier.name:
+                exchange.tier_removed()
+
+    def set_service_endpoints(self, endpoints: Mapping[str, Mapping[str, Address]]) -> None:
+        """Take over the ready endpoints of every watched service, service -> name -> address."""
+        for pool in self.pools.values():
+            pool.watched = endpoints.get(pool.service, {}) if pool.service else {}
+            self._refresh(pool)
+
+    def _refresh(self, pool: Pool) -> None:
+        pool.tier.set_endpoints({**pool.static, **pool.watched})
+        self._release(pool)
+
+    def _release(self, pool: Pool) -> None:
+        if len(pool.queue) and pool.tier.serving(self.clock()):
+            pool.queue.release()
+
+    def kick(self, replica: Replica) -> None:
+        """A replica may take requests again: let held ones choose."""
+        for pool in self.pools.values():
+            if pool.tier.replicas.get(replica.name) is replica:
+                self._release(pool)
+
+    def replica_failed(self, replica: Replica) -> None:
+        """Back a replica off and look again when its pause is over."""
+        pause = replica.failed(self.clock())
+        asyncio.get_running_loop().call_later(pause + 0.001, self.kick, replica)
+
+    # --- judging
+
+    def admit(self, connection: ClientConnection, head: RequestHead) -> int:
+        """Check path, method and encoding; returns the bytes the body may have.
+
+        Raises:
+            Refusal: the gateway does not serve this.
+        """
+        _check_path(head)
+        if head.method == "GET":
+            return 0
+        coding = head.text(b"content-encoding").lower()
+        media = head.text(b"content-type").partition(";")[0].strip().lower()
+        if coding not in {"", "identity"}:
+            raise Refusal(UNSUPPORTED_ENCODING, f"content-encoding is {coding!r}: send it plain")
+        if media != "application/json":
+            raise Refusal(UNSUPPORTED_ENCODING, f"content-type is {media!r}: send application/json")
+        return self.config.limits.max_body_bytes
+
+    def judge(self, head: RequestHead, body: Body) -> tuple[Facts, Decision]:
+        """Facts and decision of a request.
+
+        Raises:
+            Refusal: it is malformed, or no tier may serve it.
+        """
+        began = time.perf_counter()
+        read = request_facts.of_chat if head.path == CHAT else request_facts.of_completion
+        hints = Hints(head.text(b"x-glm-tier"), head.text(b"x-glm-task"))
+        try:
+            facts = read(body)
+            return facts, decide(facts, hints, State(self.serving()), self._policy)
+        finally:
+            self.metrics.decision.observe(time.perf_counter() - began)
+
+    def serving(self) -> frozenset[str]:
+        """The tiers with a replica that takes a request now."""
+        now = self.clock()
+        return frozenset(name for name, pool in self.pools.items() if pool.tier.serving(now))
+
+    # --- requests
+
+    def begin(self, connection: ClientConnection, head: RequestHead, body: Body) -> None:
+        """Run a request whose body is read."""
+        self.metrics.bytes.add(("received",), len(body))
+        request_id = request_id_of(head)
+        if head.method == "GET":
+            self.give_bytes(len(body))
+            self._answer_models(connection, head, request_id)
+            return
+        self._retries.earn()
+        exchange = Exchange(self, connection, head, request_id)
+        self._exchanges.add(exchange)
+        try:
+            exchange.begin(body)
+        except Exception:
+            log.exception("request %s", request_id)
+            exchange.fail(Refusal(INTERNAL_ERROR))
+
+    def _answer_models(
+        self, connection: ClientConnection, head: RequestHead, request_id: str
+    ) -> None:
+        headers = {b"x-request-id": request_id.encode(), b"content-type": b"application/json"}
+        try:
+            if head.path == MODELS:
+                data = modellist.listing(self.config, self.serving())
+            else:
+                name = head.path.removeprefix(_MODEL_PREFIX)
+                data = modellist.one(self.config, self.serving(), name)
+        except Refusal as refusal:
+            self.refuse(connection, head, refusal)
+            return
+        connection.start(200, headers, len(data), more=True)
+        connection.write(data)
+        self.accounts.local(request_id, MODELS, 200, len(data), reason=MODELS_LISTED)
+        connection.end()
+
+    def refuse(
+        self, connection: ClientConnection, head: RequestHead | None, refusal: Refusal
+    ) -> None:
+        """Answer a request that never became an exchange."""
+        request_id = request_id_of(head)
+        path = head.path if head is not None and refusal.reason is not PATH_NOT_FOUND else b""
+        self.accounts.local(request_id, path, refusal.reason.status, 0, error=refusal.reason)
+        connection.refuse(refusal, {b"x-request-id": request_id.encode()})
+
+    def finished(self, exchange: Exchange, sent_bytes: int, usage: Usage | None) -> None:
+        """Account for a request that is over."""
+        self._exchanges.discard(exchange)
+        self._ended.set()
+        self.accounts.exchange(exchange, sent_bytes, usage)
+
+    def retry(self) -> bool:
+        """Whether a fully sent request may be sent again."""
+        return self._retries.spend()
+
+    def take_bytes(self, count: int) -> bool:
+        """Reserve memory for a body."""
+        return self._bytes.take(count)
+
+    def give_bytes(self, count: int) -> None:
+        """Return memory of a body."""
+        self._bytes.give(count)
+
+    def spawn(self, work: Coroutine[None, None, None]) -> None:
+        """Run a task and keep it alive; an exception in it is logged."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a task failed", exc_info=task.exception())
+
+    # --- the life of the process
+
+    def connected(self, connection: ClientConnection) -> None:
+        """A client connected."""
+        self._connections.add(connection)
+
+    def disconnected(self, connection: ClientConnection) -> None:
+        """A client disconnected."""
+        self._connections.discard(connection)
+        self._ended.set()
+
+    def sweep(self) -> None:
+        """Enforce time limits and write the access log; called every `timings.sweep`."""
+        now = self.clock()
+        for connection in tuple(self._connections):
+            connection.sweep(now)
+        for pool in self.pools.values():
+            for replica in tuple(pool.tier.replicas.values()):
+                replica.expire_idle(now)
+        self.access_log.flush()
+
+    def close_idle(self) -> None:
+        """End client connections on which nothing runs."""
+        for connection in tuple(self._connections):
+            connection.close_idle()
+
+    def abandon(self) -> None:
+        """End what still waits or runs, and the idle connections to replicas."""
+        for exchange in tuple(self._exchanges):
+            exchange.shut_down()
+        for pool in self.pools.values():
+            for replica in pool.tier.replicas.values():
+                replica.close_idle()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition on requests or connections that end."""
+        while not condition():
+            self._ended.clear()
+            await self._ended.wait()
+
+    @property
+    def running(self) -> int:
+        """Requests that are not over, held ones included."""
+        return len(self._exchanges)
+
+    @property
+    def connections(self) -> int:
+        """Open client connections."""
+        return len(self._connections)
+
+    @property
+    def held(self) -> int:
+        """Requests that wait for a replica."""
+        return sum(len(pool.queue) for pool in self.pools.values())
+
+    # --- what others see
+
+    def report(self) -> Report:
+        """The answer to `/state`."""
+        return Report(
+            version=VERSION,
+            pod=self._pod,
+            generation=self.config.generation,
+            uptime_seconds=round(time.monotonic() - self._started, 3),
+            tiers={name: tier_report(p.tier, p.queue) for name, p in self.pools.items()},
+        )
+
+    def _add_gauges(self) -> None:
+        def per_tier(read: Callable[[Pool], float]) -> Callable[[], Iterable[tuple[Labels, float]]]:
+            return lambda: [((name,), read(pool)) for name, pool in self.pools.items()]
+
+        def single(read: Callable[[], float]) -> Callable[[], Iterable[tuple[Labels, float]]]:
+            return lambda: [((), read())]
+
+        add = self.metrics.gauge
+        held = per_tier(lambda pool: len(pool.queue))
+        add("glm_gateway_held", "Requests that wait for a replica.", ("tier",), held)
+        in_flight = per_tier(lambda pool: pool.tier.in_flight)
+        add("glm_gateway_in_flight", "Requests at replicas.", ("tier",), in_flight)
+        routable = per_tier(lambda pool: sum(r.routable for r in pool.tier.replicas.values()))
+        add("glm_gateway_routable_replicas", "Replicas in routing.", ("tier",), routable)
+        connections = single(lambda: len(self._connections))
+        add("glm_gateway_connections", "Open client connections.", (), connections)
+        in_memory = single(lambda: self._bytes.used)
+        add("glm_gateway_body_bytes", "Bytes of bodies in memory.", (), in_memory)
+        generation = single(lambda: self.config.generation)
+        add("glm_gateway_config_generation", "Generation of the configuration.", (), generation)
+
+
+def _check_path(head: RequestHead) -> None:
+    if head.path in {CHAT, COMPLETIONS}:
+        allowed = "POST"
+    elif head.path == MODELS or head.path.startswith(_MODEL_PREFIX):
+        allowed = "GET"
+    else:
+        raise Refusal(PATH_NOT_FOUND, "the gateway does not serve this path")
+    if head.method != allowed:
+        raise Refusal(METHOD_NOT_ALLOWED, f"method {head.method} is not allowed: use {allowed}")

@@ -1,0 +1,158 @@
+"""Configuration from a ConfigMap, replicas from EndpointSlices, both watched."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+import msgspec
+
+from glm_serving.gateway import endpoints
+from glm_serving.gateway.config import Config, parse
+from glm_serving.gateway.errors import ConfigError
+from glm_serving.gateway.gateway import Gateway
+from glm_serving.gateway.kube import ApiServer, KubeError
+from glm_serving.gateway.watch import Objects, Watch
+
+log = logging.getLogger("glm_gateway")
+
+CONFIG_KEY = "config.json"
+
+
+class _ConfigMap(msgspec.Struct):
+    data: dict[str, str] = {}
+
+
+class KubernetesSource:
+    """One ConfigMap, and the EndpointSlices of the services it names."""
+
+    def __init__(
+        self,
+        server: ApiServer,
+        namespace: str,
+        name: str,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self._server = server
+        self._namespace = namespace
+        self._name = name
+        self._random = random
+        self._config: Config | None = None
+        self._configured = asyncio.Event()
+        self._gateway: Gateway | None = None
+        self._services: frozenset[str] = frozenset()
+        self._services_changed = asyncio.Event()
+        self._listed = False
+        self._watching: asyncio.Task[None] | None = None
+
+    async def first(self) -> Config:
+        """Wait for a usable configuration."""
+        self._watching = asyncio.create_task(self._watch_config())
+        await self._configured.wait()
+        assert self._config is not None
+        return self._config
+
+    async def follow(self, gateway: Gateway) -> None:
+        """Apply every change, for ever."""
+        assert self._watching is not None
+        self._gateway = gateway
+        self._apply()
+        try:
+            await asyncio.gather(self._watching, self._watch_slices())
+        finally:
+            self._watching.cancel()
+
+    def not_ready(self) -> str:
+        """Not before the replicas were listed once: held requests would wait for no reason."""
+        if self._gateway is None:
+            return "the configuration is not applied yet"
+        return "" if self._listed or not self._services else "endpoints are not listed yet"
+
+    async def _watch_config(self) -> None:
+        path = f"/api/v1/namespaces/{self._namespace}/configmaps"
+        query = {"fieldSelector": f"metadata.name={self._name}"}
+        failed = self._failure("configmaps")
+        await Watch(self._server, path, query, self._config_changed, failed, self._random).run()
+
+    def _config_changed(self, objects: Objects) -> None:
+        raw = objects.get(self._name)
+        if raw is None:
+            log.warning("ConfigMap %s/%s does not exist", self._namespace, self._name)
+            return
+        try:
+            config = _config_in(raw)
+        except ConfigError as error:
+            log.error("ConfigMap %s/%s is not used: %s", self._namespace, self._name, error)
+            if self._gateway is not None:
+                self._gateway.metrics.config_errors.add()
+            return
+        self._config = config
+        self._configured.set()
+        if self._gateway is not None:
+            self._apply()
+
+    def _apply(self) -> None:
+        assert self._gateway is not None
+        assert self._config is not None
+        if self._config is not self._gateway.config:
+            log.info("configuration of generation %d", self._config.generation)
+            self._gateway.apply(self._config)
+        tiers = self._config.tiers.values()
+        services = frozenset(tier.service for tier in tiers if tier.service)
+        if services != self._services:
+            self._services, self._listed = services, False
+            self._services_changed.set()
+
+    async def _watch_slices(self) -> None:
+        """Watch the slices of the present services; begin anew when they change."""
+        while True:
+            self._services_changed.clear()
+            watching = asyncio.ensure_future(self._watch_services(self._services))
+            changed = asyncio.ensure_future(self._services_changed.wait())
+            try:
+                await asyncio.wait({watching, changed}, return_when=asyncio.FIRST_COMPLETED)
+                if watching.done():
+                    watching.result()
+            finally:
+                watching.cancel()
+                changed.cancel()
+            await changed
+
+    async def _watch_services(self, services: frozenset[str]) -> None:
+        if not services:
+            await self._services_changed.wait()
+            return
+        path = f"/apis/discovery.k8s.io/v1/namespaces/{self._namespace}/endpointslices"
+        query = {"labelSelector": f"{endpoints.SERVICE_LABEL} in ({','.join(sorted(services))})"}
+        failed = self._failure("endpointslices")
+        await Watch(self._server, path, query, self._slices_changed, failed, self._random).run()
+
+    def _slices_changed(self, objects: Objects) -> None:
+        assert self._gateway is not None
+        try:
+            replicas = endpoints.ready_replicas(objects.values())
+        except msgspec.DecodeError as error:
+            log.error("an EndpointSlice cannot be read, endpoints stay: %s", error)
+            return
+        self._listed = True
+        self._gateway.set_service_endpoints(replicas)
+
+    def _failure(self, resource: str) -> Callable[[KubeError], None]:
+        def failed(error: KubeError) -> None:
+            log.warning("watch of %s: %s", resource, error)
+            if self._gateway is not None:
+                self._gateway.metrics.watch_errors.add((resource,))
+
+        return failed
+
+
+def _config_in(raw: msgspec.Raw) -> Config:
+    try:
+        text = msgspec.json.decode(raw, type=_ConfigMap).data.get(CONFIG_KEY)
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"the ConfigMap cannot be read: {error}") from error
+    if text is None:
+        raise ConfigError(f"key {CONFIG_KEY} is missing")
+    return parse(text.encode())

@@ -1,0 +1,117 @@
+"""The closed catalogue of reasons: why a tier was chosen, and why a request was refused.
+
+Decisions travel in `x-glm-decision`; errors in `error.code`; both are labels of
+`glm_gateway_requests_total` and fields of the access log. docs/gateway.md lists every one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+INVALID = "invalid_request_error"
+OVER_LIMIT = "rate_limit_error"
+SERVER = "server_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a tier was chosen."""
+
+    name: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReason:
+    """Why a request was not answered: HTTP status, OpenAI error type, one sentence."""
+
+    name: str
+    status: int
+    type: str
+    sentence: str
+
+
+DECISIONS: dict[str, Reason] = {}
+ERRORS: dict[str, ErrorReason] = {}
+
+
+def _decision(name: str, sentence: str) -> Reason:
+    return DECISIONS.setdefault(name, Reason(name, sentence))
+
+
+def _error(name: str, status: int, kind: str, sentence: str) -> ErrorReason:
+    return ERRORS.setdefault(name, ErrorReason(name, status, kind, sentence))
+
+
+CLIENT_NAMED_TIER = _decision(
+    "ClientNamedTier", "The model name, an alias or `x-glm-tier` names the tier."
+)
+ONLY_TIER = _decision("OnlyTier", "The configuration has one tier.")
+ONLY_TIER_THAT_FITS = _decision(
+    "OnlyTierThatFits", "No other tier holds this context or this many images or videos."
+)
+OPEN_TOOL_LOOP = _decision(
+    "OpenToolLoop", "A tool loop is open: the tier that its opening messages call for keeps it."
+)
+TEXT_ONLY = _decision("TextOnly", "Text without tools.")
+TEXT_WITH_TOOLS = _decision("TextWithTools", "Text with tools.")
+LEAD_WITHIN_TOLERANCE = _decision(
+    "LeadWithinTolerance",
+    "The flagship's published lead at this task is below `qualityTolerancePoints`.",
+)
+LEAD_ABOVE_TOLERANCE = _decision(
+    "LeadAboveTolerance",
+    "The flagship's published lead at this task is at least `qualityTolerancePoints`.",
+)
+NO_PUBLISHED_LEAD = _decision(
+    "NoPublishedLead", "No figure is published for this task, so the flagship serves."
+)
+MODELS_LISTED = _decision("ModelsListed", "The gateway itself answered which models there are.")
+
+INVALID_REQUEST = _error(
+    "InvalidRequest", 400, INVALID, "The request is malformed; the message names the field."
+)
+MODEL_NOT_FOUND = _error("ModelNotFound", 404, INVALID, "No tier or alias has this model name.")
+PATH_NOT_FOUND = _error("PathNotFound", 404, INVALID, "The gateway does not serve this path.")
+METHOD_NOT_ALLOWED = _error("MethodNotAllowed", 405, INVALID, "The path has another method.")
+REQUEST_TIMEOUT = _error(
+    "RequestTimeout", 408, INVALID, "The head or body of the request came too slowly."
+)
+BODY_TOO_LARGE = _error("BodyTooLarge", 413, INVALID, "The body is larger than `maxBodyBytes`.")
+UNSUPPORTED_ENCODING = _error(
+    "UnsupportedEncoding", 415, INVALID, "The body is compressed or is not application/json."
+)
+HEADERS_TOO_LARGE = _error(
+    "HeadersTooLarge", 431, INVALID, "The head of the request has too many bytes or lines."
+)
+MEDIA_URL_NOT_ALLOWED = _error(
+    "MediaURLNotAllowed", 400, INVALID, "Media by URL is not allowed; send a data: URL."
+)
+UNSUPPORTED_MODALITY = _error(
+    "UnsupportedModality", 400, INVALID, "No tier that may serve takes this kind of content."
+)
+TOO_MANY_IMAGES = _error(
+    "TooManyImages", 400, INVALID, "No tier that may serve takes this many images."
+)
+CONTEXT_TOO_LONG = _error(
+    "ContextTooLong", 400, INVALID, "The request is longer than the context of every tier."
+)
+HOLD_QUEUE_FULL = _error("HoldQueueFull", 429, OVER_LIMIT, "`maxHeldRequests` already wait.")
+TOO_MANY_BYTES_IN_FLIGHT = _error(
+    "TooManyBytesInFlight", 429, OVER_LIMIT, "The bodies in flight reached `maxInFlightBytes`."
+)
+HOLD_TIMEOUT = _error(
+    "HoldTimeout", 503, SERVER, "No replica became ready within `holdTimeoutSeconds`."
+)
+SHUTTING_DOWN = _error("ShuttingDown", 503, SERVER, "This gateway is stopping; try again.")
+TIER_REMOVED = _error("TierRemoved", 503, SERVER, "The tier left the configuration while waiting.")
+UPSTREAM_FAILED = _error(
+    "UpstreamFailed", 502, SERVER, "Every replica tried failed before its first byte."
+)
+STREAM_BROKEN = _error(
+    "StreamBroken", 502, SERVER, "The replica was lost after its first byte; the answer is cut."
+)
+CLIENT_CLOSED = _error("ClientClosed", 499, INVALID, "The client left before the answer was done.")
+INTERNAL_ERROR = _error(
+    "InternalError", 500, SERVER, "The gateway has a defect; its log has the traceback."
+)

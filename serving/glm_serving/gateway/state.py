@@ -1,0 +1,52 @@
+"""`/state`: what the operator polls once a second. The shape is a contract; keys are only added."""
+
+from __future__ import annotations
+
+import msgspec
+
+from glm_serving.gateway.holding import HoldQueue
+from glm_serving.gateway.upstreams import Tier
+
+VERSION = 1
+
+
+class ReplicaReport(msgspec.Struct, rename="camel"):
+    """One replica. One that left stays, not routable, until nothing is in flight."""
+
+    address: str
+    in_flight: int
+    routable: bool
+
+
+class TierReport(msgspec.Struct, rename="camel"):
+    """One tier. `arrivals` only grows, and restarts with the process."""
+
+    arrivals: int
+    held: int
+    oldest_held_seconds: float
+    in_flight: int
+    replicas: dict[str, ReplicaReport]
+
+
+class Report(msgspec.Struct, rename="camel"):
+    """The whole answer."""
+
+    version: int
+    pod: str
+    generation: int
+    uptime_seconds: float
+    tiers: dict[str, TierReport]
+
+
+def tier_report(tier: Tier, queue: HoldQueue) -> TierReport:
+    """The report of one tier."""
+    return TierReport(
+        arrivals=tier.arrivals,
+        held=len(queue),
+        oldest_held_seconds=round(queue.oldest_seconds(), 3),
+        in_flight=tier.in_flight,
+        replicas={
+            replica.name: ReplicaReport(str(replica.address), replica.in_flight, replica.routable)
+            for replica in tier.replicas.values()
+        },
+    )

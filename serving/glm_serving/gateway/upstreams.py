@@ -1,0 +1,152 @@
+"""Tiers and their replicas: what is ready, what is in flight, which replica is next."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from glm_serving.gateway.config import Address
+from glm_serving.gateway.limits import Timings
+
+if TYPE_CHECKING:
+    from glm_serving.gateway.upstream import UpstreamConnection
+
+Random = Callable[[], float]
+"""Uniform in [0, 1)."""
+
+
+class Replica:
+    """One engine. Times are of the event loop's clock."""
+
+    def __init__(self, name: str, address: Address, timings: Timings, random: Random) -> None:
+        self.name = name
+        self.address = address
+        self.routable = True
+        self.in_flight = 0
+        self.idle: list[UpstreamConnection] = []
+        self.picked = 0
+        """Sequence number of its last request, so that equals take turns."""
+        self.retry_at = 0.0
+        self._failures = 0
+        self._probing = False
+        self._timings = timings
+        self._random = random
+
+    def usable(self, now: float) -> bool:
+        """Whether it takes a request now: routable, and not backing off from a failure."""
+        if not self.routable:
+            return False
+        return self._failures == 0 or (now >= self.retry_at and not self._probing)
+
+    def begin(self) -> None:
+        """Count a request; after a failure it is the only one until its connection stands."""
+        self.in_flight += 1
+        self._probing = self._failures > 0
+
+    def end(self) -> None:
+        """Uncount a request."""
+        self.in_flight -= 1
+
+    def reached(self) -> None:
+        """A connection stands: others may follow."""
+        self._probing = False
+
+    def answered(self) -> bool:
+        """A response began: the replica is well; whether it was thought ill."""
+        was_ill = self._failures > 0
+        self._failures = 0
+        self._probing = False
+        return was_ill
+
+    def failed(self, now: float) -> float:
+        """Back off, doubling with jitter; returns the seconds until the next try.
+
+        What fails while it already rests failed of the same cause: it does not rest longer.
+        """
+        self._probing = False
+        self.close_idle()
+        if self._failures and now < self.retry_at:
+            return self.retry_at - now
+        pause = min(
+            self._timings.back_off * 2.0 ** min(self._failures, 10), self._timings.max_back_off
+        )
+        pause *= 0.75 + 0.5 * self._random()
+        self._failures += 1
+        self.retry_at = now + pause
+        return pause
+
+    def close_idle(self) -> None:
+        """Close the idle connections: they may lead to an engine that is gone."""
+        for connection in tuple(self.idle):
+            connection.close()
+
+    def expire_idle(self, now: float) -> None:
+        """Close connections that the engine is about to close."""
+        for connection in tuple(self.idle):
+            if now - connection.idle_since >= self._timings.upstream_idle:
+                connection.close()
+
+
+class Tier:
+    """The replicas of one tier and its counters."""
+
+    _sequence = itertools.count(1)
+
+    def __init__(self, name: str, timings: Timings, random: Random) -> None:
+        self.name = name
+        self.replicas: dict[str, Replica] = {}
+        self.arrivals = 0
+        """Requests that chose the tier; each counts once, however often it is tried."""
+        self._timings = timings
+        self._random = random
+
+    @property
+    def in_flight(self) -> int:
+        """Requests at replicas."""
+        return sum(replica.in_flight for replica in self.replicas.values())
+
+    def set_endpoints(self, endpoints: Mapping[str, Address]) -> None:
+        """Take over the ready endpoints, name -> address.
+
+        One that left stays, not routable, until its last request ended.
+        """
+        for name, address in endpoints.items():
+            replica = self.replicas.get(name)
+            if replica is None or replica.address != address or not replica.routable:
+                self._admit(name, address, replica)
+        for name, replica in tuple(self.replicas.items()):
+            if name not in endpoints:
+                replica.routable = False
+                replica.close_idle()
+                self.forget(replica)
+
+    def _admit(self, name: str, address: Address, old: Replica | None) -> None:
+        if old is None:
+            self.replicas[name] = Replica(name, address, self._timings, self._random)
+            return
+        # Requests in flight end on their old connections; what failed before is forgiven.
+        old.close_idle()
+        old.address = address
+        old.routable = True
+        old.answered()
+
+    def forget(self, replica: Replica) -> None:
+        """Drop a replica that left and has nothing in flight."""
+        current = self.replicas.get(replica.name) is replica
+        if current and not replica.routable and replica.in_flight == 0:
+            del self.replicas[replica.name]
+
+    def serving(self, now: float) -> bool:
+        """Whether any replica takes a request now."""
+        return any(replica.usable(now) for replica in self.replicas.values())
+
+    def choose(self, now: float, tried: frozenset[str] = frozenset()) -> Replica | None:
+        """The usable replica with the least in flight, one that was not tried if possible."""
+        usable = [replica for replica in self.replicas.values() if replica.usable(now)]
+        if not usable:
+            return None
+        fresh = [replica for replica in usable if replica.name not in tried] or usable
+        best = min(fresh, key=lambda replica: (replica.in_flight, replica.picked))
+        best.picked = next(self._sequence)
+        return best
