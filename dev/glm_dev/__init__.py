@@ -1,0 +1,1 @@
+"""Development tools: local cluster, engines without GPUs, demo."""

@@ -1,0 +1,3 @@
+module glm-operator.io/dev/pods
+
+go 1.25.0

@@ -1,0 +1,1 @@
+"""The demo: one object, real engines, real requests, every answer checked."""

@@ -1,0 +1,1 @@
+"""What the engine's interpreter runs to make the tiny checkpoints; imports nothing of ours."""
