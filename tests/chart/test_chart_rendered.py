@@ -1,0 +1,309 @@
+"""The chart as the real Helm renders it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import pytest
+
+from glm_operator.api import names
+from glm_operator.kube import resources
+from glm_operator.plan.observed import Defaults
+from glm_operator.runtime.settings import Settings, variable
+from helm import CHART, ROOT, Helm, HelmError, Manifest, pick
+
+pytestmark = [pytest.mark.helm, pytest.mark.timeout(120)]
+
+DIGEST = "sha256:" + "0" * 64
+
+
+def operator_pod(manifests: list[Manifest]) -> dict[str, Any]:
+    return dict(pick(manifests, "Deployment")["spec"]["template"]["spec"])
+
+
+def container(manifests: list[Manifest]) -> dict[str, Any]:
+    (only,) = operator_pod(manifests)["containers"]
+    return dict(only)
+
+
+def environment(manifests: list[Manifest]) -> dict[str, str]:
+    return {item["name"]: item.get("value", "") for item in container(manifests)["env"]}
+
+
+def rules(manifests: list[Manifest]) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (manifest["metadata"]["name"], rule)
+        for manifest in manifests
+        if manifest["kind"] in {"Role", "ClusterRole"}
+        for rule in manifest["rules"]
+    ]
+
+
+def test_helm_lint_finds_nothing(helm: Helm) -> None:
+    assert "0 chart(s) failed" in helm.run("lint", "--strict", str(CHART))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ('image={"digest":"latest"}', r"'/image/digest': 'latest' does not match pattern"),
+        ('image={"repository":"http://x y"}', r"'/image/repository': .* does not match pattern"),
+        ('engine={"image":{"tag":""}}', r"'/engine/image/tag': minLength: got 0, want 1"),
+        ('imagePullPolicy="Sometimes"', r"'/imagePullPolicy': value must be one of 'IfNotPresent'"),
+        ('watchNamespaces="ml"', r"'/watchNamespaces': got string, want array"),
+        ('watchNamespaces=["Not_A_Name"]', r"'/watchNamespaces/0': 'Not_A_Name' does not match"),
+        ('crds={"keep":"yes"}', r"'/crds/keep': got string, want boolean"),
+        ('resources={"limits":{"memory":"lots"}}', r"'/resources/limits/memory': 'lots' does not"),
+        ("replicas=2", r"additional properties 'replicas' not allowed"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name(helm: Helm, setting: str, message: str) -> None:
+    with pytest.raises(HelmError, match=message):
+        helm.template(setting)
+
+
+def test_an_engine_image_without_a_tag_is_accepted_with_a_digest(helm: Helm) -> None:
+    manifests = helm.template(f'engine={{"image":{{"tag":"","digest":"{DIGEST}"}}}}')
+    image = environment(manifests)["GLM_OPERATOR_ENGINE_IMAGE"]
+    assert image == f"vllm/vllm-openai@{DIGEST}"
+
+
+def test_every_object_carries_the_labels_of_the_release(rendered: list[Manifest]) -> None:
+    for manifest in rendered:
+        if manifest["kind"] == "CustomResourceDefinition":
+            continue
+        labels = manifest["metadata"]["labels"]
+        assert labels["app.kubernetes.io/name"] == "glm-operator"
+        assert labels["app.kubernetes.io/instance"] == "glm-operator"
+        assert labels["app.kubernetes.io/part-of"] == "glm-operator"
+        assert labels["app.kubernetes.io/managed-by"] == "Helm"
+
+
+def test_namespaced_objects_are_in_the_release_namespace(rendered: list[Manifest]) -> None:
+    for manifest in rendered:
+        clustered = manifest["kind"].startswith(("Cluster", "CustomResource"))
+        assert manifest["metadata"].get("namespace") == (None if clustered else "glm-system")
+
+
+def test_names_start_with_the_release_and_stay_short(helm: Helm) -> None:
+    release = "r" * 53
+    for manifest in helm.template(release=release):
+        name = manifest["metadata"]["name"]
+        if name in {names.GATEWAY_CLUSTER_ROLE, f"{names.PLURAL}.{names.GROUP}"}:
+            continue
+        assert name.startswith("r" * 50)
+        assert len(name) <= 63
+
+
+def test_selectors_match_the_pod(rendered: list[Manifest]) -> None:
+    deployment = pick(rendered, "Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    for selector in (
+        deployment["spec"]["selector"]["matchLabels"],
+        pick(rendered, "Service")["spec"]["selector"],
+    ):
+        assert selector.items() <= labels.items()
+
+
+def test_a_further_label_cannot_take_the_pod_from_its_deployment(helm: Helm) -> None:
+    manifests = helm.template('podLabels={"app.kubernetes.io/name":"other","team":"ml"}')
+    labels = pick(manifests, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert labels["app.kubernetes.io/name"] == "glm-operator"
+    assert labels["team"] == "ml"
+
+
+def test_the_pod_is_restricted(rendered: list[Manifest]) -> None:
+    pod, engine = operator_pod(rendered), container(rendered)
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert engine["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+    assert all("hostPath" not in volume for volume in pod["volumes"])
+
+
+def test_the_image_names_a_numeric_user_that_is_not_root() -> None:
+    user = re.search(r"^USER (\d+)", (ROOT / "operator/Dockerfile").read_text(), re.MULTILINE)
+    assert user is not None
+    assert int(user[1]) >= 10000
+
+
+def test_there_is_one_writer(rendered: list[Manifest]) -> None:
+    spec = pick(rendered, "Deployment")["spec"]
+    assert spec["replicas"] == 1
+    assert spec["strategy"] == {"type": "Recreate"}
+
+
+def test_no_rule_is_wider_than_it_says(rendered: list[Manifest]) -> None:
+    found = rules(rendered)
+    assert found
+    for name, rule in found:
+        for key in ("apiGroups", "resources", "verbs"):
+            assert "*" not in rule[key], f"{name} has a wildcard in {key}"
+        assert "nonResourceURLs" not in rule
+
+
+def test_no_role_touches_secrets_or_definitions(rendered: list[Manifest]) -> None:
+    touched = {resource for _, rule in rules(rendered) for resource in rule["resources"]}
+    assert touched.isdisjoint({"secrets", "customresourcedefinitions", "pods/exec", "nodes/proxy"})
+
+
+def test_the_operator_is_granted_the_kinds_it_touches_and_no_other(
+    rendered: list[Manifest],
+) -> None:
+    granted = {
+        (group, resource.split("/")[0])
+        for name, rule in rules(rendered)
+        if name.endswith(("-inventory", "-workloads", "-lease"))
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    bind = ("rbac.authorization.k8s.io", "clusterroles")
+    assert granted - {bind} == {(known.group, known.plural) for known in resources.KNOWN}
+
+
+def test_the_operator_may_bind_the_gateway_role_only(rendered: list[Manifest]) -> None:
+    about_roles = [
+        rule
+        for _, rule in rules(rendered)
+        if {"roles", "clusterroles"} & set(rule["resources"])
+        or {"bind", "escalate", "impersonate"} & set(rule["verbs"])
+    ]
+    assert about_roles == [
+        {
+            "apiGroups": ["rbac.authorization.k8s.io"],
+            "resources": ["clusterroles"],
+            "resourceNames": [names.GATEWAY_CLUSTER_ROLE],
+            "verbs": ["bind"],
+        }
+    ]
+
+
+def test_the_gateway_role_only_reads_configuration_and_endpoints(rendered: list[Manifest]) -> None:
+    role = pick(rendered, "ClusterRole", names.GATEWAY_CLUSTER_ROLE)
+    assert {resource for rule in role["rules"] for resource in rule["resources"]} == {
+        "configmaps",
+        "endpointslices",
+    }
+    assert all(rule["verbs"] == ["get", "list", "watch"] for rule in role["rules"])
+
+
+def test_every_binding_names_a_role_of_the_chart_and_its_account(rendered: list[Manifest]) -> None:
+    roles = {(m["kind"], m["metadata"]["name"]) for m in rendered if m["kind"].endswith("Role")}
+    account = pick(rendered, "ServiceAccount")["metadata"]
+    bindings = [m for m in rendered if m["kind"].endswith("RoleBinding")]
+    assert len(bindings) == 3
+    for binding in bindings:
+        assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) in roles
+        (subject,) = binding["subjects"]
+        assert subject["name"] == account["name"]
+        assert subject["namespace"] == account["namespace"]
+
+
+def test_watched_namespaces_narrow_what_is_written(helm: Helm) -> None:
+    manifests = helm.template('watchNamespaces=["ml","vision"]')
+    clustered = [m for m in manifests if m["kind"] == "ClusterRoleBinding"]
+    assert [m["roleRef"]["name"] for m in clustered] == ["glm-operator-inventory"]
+    inventory = pick(manifests, "ClusterRole", "-inventory")
+    assert {verb for rule in inventory["rules"] for verb in rule["verbs"]} == {
+        "get",
+        "list",
+        "watch",
+    }
+    where = {
+        m["metadata"]["namespace"]
+        for m in manifests
+        if m["kind"] == "RoleBinding" and m["roleRef"]["name"].endswith("-workloads")
+    }
+    assert where == {"ml", "vision"}
+    assert environment(manifests)["GLM_OPERATOR_WATCH_NAMESPACES"] == "ml,vision"
+
+
+def test_people_get_no_more_than_the_objects_of_their_namespace(rendered: list[Manifest]) -> None:
+    for role in (pick(rendered, "ClusterRole", "-view"), pick(rendered, "ClusterRole", "-edit")):
+        assert {group for rule in role["rules"] for group in rule["apiGroups"]} == {names.GROUP}
+        written = [rule for rule in role["rules"] if set(rule["verbs"]) - {"get", "list", "watch"}]
+        assert all("glmdeployments/status" not in rule["resources"] for rule in written)
+
+
+def test_aggregation_can_be_switched_off(helm: Helm) -> None:
+    manifests = helm.template('rbac={"aggregateClusterRoles":false}')
+    assert not [m for m in manifests if m["metadata"]["name"].endswith(("-view", "-edit"))]
+
+
+def test_images_follow_tag_and_digest(helm: Helm) -> None:
+    manifests = helm.template(
+        'image={"repository":"registry.example:5000/op","tag":"1.2"}',
+        f'gateway={{"image":{{"repository":"gw","digest":"{DIGEST}"}}}}',
+        'imagePullPolicy="Never"',
+    )
+    assert container(manifests)["image"] == "registry.example:5000/op:1.2"
+    assert container(manifests)["imagePullPolicy"] == "Never"
+    assert environment(manifests)["GLM_OPERATOR_GATEWAY_IMAGE"] == f"gw@{DIGEST}"
+    assert environment(manifests)["GLM_OPERATOR_IMAGE_PULL_POLICY"] == "Never"
+
+
+def test_images_default_to_the_version_of_the_chart(rendered: list[Manifest]) -> None:
+    assert container(rendered)["image"] == "glm-operator/operator:0.1.0"
+    assert environment(rendered)["GLM_OPERATOR_GATEWAY_IMAGE"] == "glm-operator/gateway:0.1.0"
+
+
+def test_the_operator_understands_its_environment(helm: Helm) -> None:
+    manifests = helm.template('watchNamespaces=["ml","vision"]', 'logLevel="debug"')
+    given = {item["name"]: item.get("value", "set") for item in container(manifests)["env"]}
+    known = {variable(field.name) for field in dataclasses.fields(Settings)}
+    assert given.keys() <= known
+    settings = Settings.load(given, {})
+    assert settings.watch_namespaces == ("ml", "vision")
+    assert settings.log_level == "debug"
+    assert settings.namespace == settings.pod_name == "set"
+
+
+def test_chart_and_operator_have_the_same_defaults(rendered: list[Manifest]) -> None:
+    settings = Settings.load(environment(rendered), {})
+    assert settings.defaults() == Defaults()
+    ports = {port["name"]: port["containerPort"] for port in container(rendered)["ports"]}
+    assert ports == {"health": settings.health_port, "metrics": settings.metrics_port}
+
+
+def test_pull_secrets_reach_the_pod(helm: Helm) -> None:
+    manifests = helm.template('imagePullSecrets=["registry"]')
+    assert operator_pod(manifests)["imagePullSecrets"] == [{"name": "registry"}]
+
+
+def test_placement_values_reach_the_pod(helm: Helm) -> None:
+    pod = operator_pod(
+        helm.template(
+            'nodeSelector={"kubernetes.io/arch":"amd64"}',
+            'tolerations=[{"key":"infra","operator":"Exists"}]',
+            'affinity={"nodeAffinity":{}}',
+        )
+    )
+    assert pod["nodeSelector"] == {"kubernetes.io/arch": "amd64"}
+    assert pod["tolerations"] == [{"key": "infra", "operator": "Exists"}]
+    assert pod["affinity"] == {"nodeAffinity": {}}
+
+
+def test_the_definition_comes_with_the_chart_and_is_kept(rendered: list[Manifest]) -> None:
+    definition = pick(rendered, "CustomResourceDefinition")
+    assert definition["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+def test_the_definition_can_be_let_go_or_left_out(helm: Helm) -> None:
+    definition = pick(helm.template('crds={"keep":false}'), "CustomResourceDefinition")
+    assert "helm.sh/resource-policy" not in definition["metadata"].get("annotations", {})
+    kinds = {manifest["kind"] for manifest in helm.template('crds={"enabled":false}')}
+    assert "CustomResourceDefinition" not in kinds
+
+
+def test_the_notes_give_the_next_two_commands(helm: Helm) -> None:
+    text = helm.run("install", "x", str(CHART), "--dry-run=client", "-n", "glm-system")
+    notes = text[text.index("NOTES:") :]
+    assert re.findall(r"^  kubectl (\w+)", notes, re.MULTILINE) == ["apply", "get"]

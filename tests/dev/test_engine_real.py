@@ -1,0 +1,106 @@
+"""The real vLLM on CPU as examples/local.yaml starts it: answers, parsers, and two ways to fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import conformance
+from glm_dev.engine.serve import Served, example_spec, serving
+from simulators import Reply, finish_reasons, send, start_stream
+
+pytestmark = [pytest.mark.engine, pytest.mark.full, pytest.mark.timeout(600)]
+
+EXIT_SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def flash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    log = tmp_path_factory.mktemp("flash") / "engine.log"
+    with serving(example_spec("flash"), log) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def flagship(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    log = tmp_path_factory.mktemp("flagship") / "engine.log"
+    with serving(example_spec("flagship"), log) as served:
+        yield served
+
+
+def chat(served: Served, **body: Any) -> Reply:
+    return send(f"{served.url}{conformance.CHAT}", conformance.quiet(**body))
+
+
+def call_of(reply: Reply) -> Any:
+    (call,) = reply.value["choices"][0]["message"]["tool_calls"]
+    return call["function"]["name"], json.loads(call["function"]["arguments"])
+
+
+def constrained(served: Served) -> Any:
+    """The answer where the model may write one literal native call and nothing else."""
+    return chat(served, tool_choice="auto", **conformance.CONSTRAINED)
+
+
+def assert_answers(served: Served) -> None:
+    """Text, an image, a strict tool call, the literal native call, and a stream."""
+    assert chat(served, max_tokens=8).value["usage"]["completion_tokens"] > 0
+    look = conformance.look(conformance.png())
+    usage = chat(served, messages=look, max_tokens=8).value["usage"]
+    assert usage["prompt_tokens_details"]["multimodal_tokens"] == {"image": 9}
+    tools = [conformance.tool("a", "b")]
+    name, arguments = call_of(chat(served, messages=look, tools=tools, tool_choice="required"))
+    assert (name, arguments["server"].strip() in ("a", "b")) == ("restart", True)
+    assert call_of(constrained(served)) == ("restart", {"server": "a"})
+    events = chat(served, stream=True, max_tokens=8).events()
+    assert events[-1]["choices"][0]["finish_reason"] in ("length", "stop")
+
+
+def test_flash_answers_everything_the_product_asks_of_it(flash: Served) -> None:
+    assert_answers(flash)
+
+
+def test_the_flagship_on_two_ranks_answers_everything_the_product_asks_of_it(
+    flagship: Served,
+) -> None:
+    assert_answers(flagship)
+
+
+def test_the_recorded_answers_are_still_those_of_the_engine(flash: Served) -> None:
+    assert conformance.everything(flash.url) == json.loads(conformance.RECORDED.read_text())
+
+
+def test_a_foreign_parser_answers_required_and_leaves_the_native_call_as_text(
+    tmp_path: Path,
+) -> None:
+    spec = example_spec("flash", ["--tool-call-parser=hermes"])
+    with serving(spec, tmp_path / "engine.log") as served:
+        tools = [conformance.tool("a")]
+        assert call_of(chat(served, tools=tools, tool_choice="required"))[0] == "restart"
+        message = constrained(served).value["choices"][0]["message"]
+        assert (message["content"], "tool_calls" in message) == (conformance.NATIVE, False)
+
+
+def test_without_a_compiler_the_first_request_ends_an_engine_that_was_healthy(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "engine.log"
+    with serving(example_spec("flagship"), log, without=["TORCHDYNAMO_DISABLE"]) as served:
+        assert send(f"{served.url}/health").status == 200
+        look = conformance.look(conformance.png())
+        assert chat(served, messages=look, max_tokens=8).status == 500
+        assert served.process.wait(EXIT_SECONDS) == 0
+    assert "InvalidCxxCompiler" in log.read_text()
+
+
+def test_sigterm_lets_a_stream_finish_and_ends_with_code_0(tmp_path: Path) -> None:
+    endless = conformance.quiet(max_tokens=100, ignore_eos=True)
+    with serving(example_spec("flash"), tmp_path / "engine.log") as served:
+        connection = start_stream(f"{served.url}", endless)
+        served.terminate()
+        assert finish_reasons(connection)[-1] == "length"
+        assert served.process.wait(EXIT_SECONDS) == 0

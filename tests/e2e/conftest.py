@@ -1,0 +1,51 @@
+"""One local cluster for all end-to-end tests, with the chart installed by Helm."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from glm_dev.demo.scenes import Client
+from glm_dev.kubectl import wait_for
+from glm_dev.site import Site, local_site
+
+NODES = "1x4xH100-80GB,2x1xL40S-48GB"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[Site]:
+    """Three nodes, every image, the operator with the chart's own service account only."""
+    with local_site("e2e", NODES, real_engine=True) as opened:
+        opened.install_chart()
+        yield opened
+
+
+@pytest.fixture
+def namespace(site: Site) -> Iterator[str]:
+    """A namespace of the test's own, with Pod Security restricted, gone afterwards."""
+    name = f"e2e-{next(_numbers)}"
+    site.create_namespace(name)
+    yield name
+    site.kubectl.run("delete", "glm", "--all", "-n", name, timeout=120)
+    wait_for(f"no pod in {name}", lambda: not site.kubectl.list("pod", name), 400)
+    # Not waited for: the namespace controller looks again only after half of the longest grace
+    # period that it saw, and the gateway's is minutes.
+    site.kubectl.run("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def gateway(site: Site, namespace: str) -> Iterator[Callable[[], Client]]:
+    """Opens clients for the namespace's gateway, and closes them."""
+    with contextlib.ExitStack() as stack:
+
+        def opened() -> Client:
+            forward = site.kubectl.port_forward("svc/vision-gateway", 80, namespace)
+            client = Client(f"http://127.0.0.1:{stack.enter_context(forward)}", 180)
+            stack.callback(client.close)
+            return client
+
+        yield opened

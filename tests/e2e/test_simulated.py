@@ -1,0 +1,209 @@
+"""The whole path on the local cluster, with the engine simulator in place of vLLM."""
+
+from __future__ import annotations
+
+import json
+import threading
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from deployments import NAME, engine_pods, example, wait_condition
+from glm_dev.demo.scenes import (
+    CLICK_TOOL,
+    Client,
+    loop_with_image_result,
+    screenshot,
+    see_and_click,
+)
+from glm_dev.demo.stage import judge_held
+from glm_dev.demo.view import is_asleep
+from glm_dev.kubectl import KubectlError, condition, wait_for
+from glm_dev.site import Site
+from prometheus import Prometheus, Target, scraping
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+QUESTION = [{"role": "user", "content": "What is a taint in Kubernetes?"}]
+CLICK = {"tools": [CLICK_TOOL], "tool_choice": "required", "parallel_tool_calls": False}
+Gateway = Callable[[], Client]
+
+MOVED_IN_GATEWAY = (
+    "glm_gateway_requests_total",
+    "glm_gateway_first_token_seconds_count",
+    "glm_gateway_hold_seconds_count",
+    "glm_gateway_tokens_total",
+    "glm_gateway_decision_seconds_count",
+)
+MOVED_IN_OPERATOR = (
+    "glm_operator_reconcile_seconds_count",
+    "glm_operator_verifications_total",
+    "glm_operator_scale_decisions_total",
+    'glm_operator_gpus{state="planned"}',
+    'glm_operator_gpus{state="free"}',
+    'glm_operator_replicas{state="desired"}',
+    'glm_operator_replicas{state="ready"}',
+)
+
+
+def test_one_object_answers_routed_multimodal_tool_calls_and_sleeps_and_wakes(
+    site: Site, namespace: str, gateway: Gateway, tmp_path: Path
+) -> None:
+    site.kubectl.apply(example("simulated", namespace))
+    wait_condition(site, namespace, "Ready", "True")
+    client = gateway()
+    text, _ = client.ask("text", QUESTION, tier="flash", max_tokens=16)
+    task = [see_and_click("Save the document.", screenshot("save"))]
+    first, call = client.ask("screenshot with a tool", task, tier="flagship", **CLICK)
+    assert call is not None, first
+    loop = loop_with_image_result(call)
+    result, _ = client.ask("tool result", loop, tier="flagship", **CLICK)
+    streamed = client.stream("stream", QUESTION, tier="flash")
+    wait_condition(site, namespace, "FlashAvailable", "True", "ScaledToZero")
+    wait_for("flash to have no pod", lambda: is_asleep(site.kubectl, namespace, NAME, "flash"), 60)
+    held, _ = client.ask("held", QUESTION, tier="flash", max_tokens=16)
+    answers = [text, first, result, streamed, judge_held(site, namespace, held)]
+    assert [a for a in answers if not a.right] == []
+    _assert_metrics_moved(site, namespace, tmp_path, (*MOVED_IN_GATEWAY, *MOVED_IN_OPERATOR))
+
+
+def _assert_metrics_moved(
+    site: Site, namespace: str, folder: Path, expected: Sequence[str]
+) -> None:
+    pods = site.kubectl.list("pod", namespace, "app.kubernetes.io/component=gateway")
+    targets = [Target("gateway", f"{pod['status']['podIP']}:9090") for pod in pods]
+    operator = site.kubectl.list("pod", "glm-system", "app.kubernetes.io/name=glm-operator")
+    targets += [Target("operator", f"{pod['status']['podIP']}:9090") for pod in operator]
+    with scraping(folder, targets) as prometheus:
+        for series in expected:
+            wait_for(f"{series} to move", lambda series=series: _moved(prometheus, series), 20)
+
+
+def _moved(prometheus: Prometheus, series: str) -> bool:
+    return any(sample.value > 0 for sample in prometheus.query(series))
+
+
+def test_what_goes_wrong_is_counted_where_it_goes_wrong(
+    site: Site, namespace: str, gateway: Gateway, tmp_path: Path
+) -> None:
+    obj = example("simulated", namespace)
+    del obj["spec"]["tiers"]["flagship"]
+    obj["spec"]["tiers"]["flash"] |= {"scaling": {"mode": "Off"}, "replicas": 2}
+    site.kubectl.apply(obj)
+    wait_condition(site, namespace, "Ready", "True")
+    wait_for("two replicas", lambda: _routable(site, namespace) == 2, 60)
+    failing = engine_pods(site, namespace, "flash")[0]["status"]["podIP"]
+    _behave(failing, fail_status=503)
+    client = gateway()
+    answers = [client.ask("one fails", QUESTION, tier="flash", max_tokens=8)[0] for _ in range(6)]
+    assert [a for a in answers if not a.right] == []
+    _behave(failing, fail_status=0, inter_token_ms=200)
+    client.leave_early(QUESTION)
+    _forbid_more_pods(site, namespace)
+    site.kubectl.run("scale", "glm/vision", "--replicas=3", "-n", namespace)
+    moved = ("glm_gateway_retries_total", "glm_gateway_aborts_total")
+    _assert_metrics_moved(
+        site, namespace, tmp_path, (*moved, "glm_operator_reconcile_errors_total")
+    )
+
+
+def _routable(site: Site, namespace: str) -> int:
+    return len(site.kubectl.list("pod", namespace, "glm-operator.io/routable=true"))
+
+
+def _behave(address: str, **behaviour: object) -> None:
+    request = urllib.request.Request(
+        f"http://{address}:8000/sim/behaviour",
+        json.dumps(behaviour).encode(),
+        {"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.status == 200
+
+
+def _forbid_more_pods(site: Site, namespace: str) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "full", "namespace": namespace},
+        "spec": {"hard": {"pods": "1"}},
+    }
+    site.kubectl.apply(quota)
+
+    def enforced() -> bool:
+        return "used" in site.kubectl.get("resourcequota", "full", namespace).get("status", {})
+
+    wait_for("the quota to be enforced", enforced, 30)
+
+
+def test_flash_follows_scale_when_scaling_is_off(site: Site, namespace: str) -> None:
+    obj = example("simulated", namespace)
+    del obj["spec"]["tiers"]["flagship"]
+    obj["spec"]["tiers"]["flash"]["scaling"] = {"mode": "Off"}
+    site.kubectl.apply(obj)
+    wait_condition(site, namespace, "Ready", "True")
+    site.kubectl.run("scale", "glm/vision", "--replicas=2", "-n", namespace)
+    wait_for("two flash pods", lambda: len(engine_pods(site, namespace, "flash")) == 2, 30)
+    site.kubectl.run("scale", "glm/vision", "--replicas=1", "-n", namespace)
+    wait_for("one flash pod", lambda: len(engine_pods(site, namespace, "flash")) == 1, 60)
+
+
+def test_internal_scaling_refuses_kubectl_scale_with_its_sentence(
+    site: Site, namespace: str
+) -> None:
+    site.kubectl.apply(example("simulated", namespace))
+    with pytest.raises(KubectlError, match="flash is scaled by the operator"):
+        site.kubectl.run("scale", "glm/vision", "--replicas=2", "-n", namespace)
+
+
+def test_flash_grows_with_work_in_flight(site: Site, namespace: str, gateway: Gateway) -> None:
+    obj = example("simulated", namespace)
+    del obj["spec"]["tiers"]["flagship"]
+    flash = obj["spec"]["tiers"]["flash"]
+    flash["scaling"]["minReplicas"] = 1
+    flash["engine"]["env"] = [{"name": "SIM_INTER_TOKEN_MS", "value": "200"}]
+    site.kubectl.apply(obj)
+    wait_condition(site, namespace, "Ready", "True")
+    client = gateway()
+    threads = [
+        threading.Thread(
+            target=client.ask, args=("load", QUESTION), kwargs={"tier": "flash", "max_tokens": 60}
+        )
+        for _ in range(24)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_for("a second replica", lambda: len(engine_pods(site, namespace, "flash")) == 2, 30)
+    finally:
+        for thread in threads:
+            thread.join()
+
+
+def test_an_object_that_does_not_fit_takes_no_gpu_and_says_why(site: Site, namespace: str) -> None:
+    obj = example("simulated", namespace)
+    obj["spec"]["tiers"]["flagship"]["parallelism"]["tensor"] = "8"
+    del obj["spec"]["tiers"]["flash"]
+    site.kubectl.apply(obj)
+    planned = condition(wait_condition(site, namespace, "Planned", "False"), "Planned")
+    assert "needs 8 free GPUs on one node" in planned["message"]
+    assert engine_pods(site, namespace, "flagship") == []
+
+
+def test_deleting_the_object_leaves_nothing(site: Site, namespace: str) -> None:
+    site.kubectl.apply(example("simulated", namespace))
+    wait_condition(site, namespace, "Ready", "True")
+    site.kubectl.run("delete", "glm/vision", "-n", namespace, timeout=60)
+    kinds = (
+        "pod,service,deployment,configmap,serviceaccount,rolebinding,"
+        "controllerrevision,poddisruptionbudget,endpointslice"
+    )
+    kept = ("default", "kube-root-ca.crt")
+
+    def left() -> list[str]:
+        found = site.kubectl.list(kinds, namespace)
+        return [o["metadata"]["name"] for o in found if o["metadata"]["name"] not in kept]
+
+    wait_for("nothing to remain", lambda: not left(), 60)

@@ -1,0 +1,242 @@
+"""Facts of a request, and the bodies that are refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway_fakes import PNG_640x480, chat
+from glm_serving.gateway import facts
+from glm_serving.gateway.errors import Refusal
+
+USER = {"role": "user", "content": "go"}
+CALL = {
+    "role": "assistant",
+    "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+}
+TWO_CALLS = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"id": "1", "function": {"name": "f"}}, {"id": "2", "function": {"name": "f"}}],
+}
+RESULT = {"role": "tool", "tool_call_id": "1", "content": "ok"}
+RESULT_TWO = {"role": "tool", "tool_call_id": "2", "content": "ok"}
+DONE = {"role": "assistant", "content": "done"}
+
+
+def of(messages: list[dict[str, Any]], **fields: Any) -> facts.Facts:
+    return facts.of_chat(chat(messages=messages, **fields))
+
+
+def test_a_plain_question() -> None:
+    found = facts.of_chat(chat("12345678", stream=True, max_tokens=9))
+    assert (found.model, found.stream, found.max_tokens) == ("glm", True, 9)
+    assert (found.images, found.tools, found.text_chars, found.prompt_tokens) == (0, 0, 8, 6)
+    assert not found.in_tool_loop
+
+
+def test_images_are_counted_in_every_kind_of_message() -> None:
+    part = {"type": "image_url", "image_url": {"url": PNG_640x480}}
+    found = of(
+        [
+            {"role": "user", "content": [part, {"type": "text", "text": "abcd"}]},
+            CALL,
+            {"role": "tool", "tool_call_id": "1", "content": [part, part]},
+        ]
+    )
+    assert found.images == 3
+    assert found.opening.images == 1
+    # Six characters, two of them arguments of the call, are one and a half tokens.
+    assert found.prompt_tokens == round(3 * 391 + 3 * facts.MESSAGE_TOKENS + 1.5)
+
+
+def test_a_part_without_a_type_counts_by_its_fields() -> None:
+    found = of([{"role": "user", "content": [{"image_url": PNG_640x480}, "text"]}])
+    assert (found.images, found.text_chars) == (1, 4)
+
+
+def test_max_completion_tokens_wins() -> None:
+    assert facts.of_chat(chat(max_tokens=5, max_completion_tokens=7)).max_tokens == 7
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("required", "required"),
+        (None, ""),
+        ({"type": "function", "function": {"name": "f"}}, "named"),
+    ],
+)
+def test_tool_choice(value: object, expected: str) -> None:
+    assert facts.of_chat(chat(tool_choice=value)).tool_choice == expected
+
+
+@pytest.mark.parametrize(
+    ("messages", "start"),
+    [
+        ([USER], None),
+        ([USER, CALL, RESULT], 1),
+        ([USER, CALL, RESULT, CALL, RESULT], 1),
+        ([USER, CALL, RESULT, DONE], None),
+        ([USER, CALL, RESULT, DONE, USER, CALL, RESULT], 5),
+        ([USER, TWO_CALLS, RESULT], 1),
+        ([USER, TWO_CALLS, RESULT, DONE], 1),
+        ([USER, TWO_CALLS, RESULT, RESULT_TWO, DONE], None),
+        ([USER, CALL, RESULT, USER], 1),
+        ([USER, CALL], 1),
+    ],
+)
+def test_where_the_open_loop_begins(messages: list[dict[str, Any]], start: int | None) -> None:
+    found = of(messages)
+    assert found.in_tool_loop == (start is not None)
+    decoded = json.loads(chat(messages=messages))["messages"]
+    parsed = [facts._Message(**_known(m)) for m in decoded]
+    assert facts.open_loop_start(parsed) == start
+
+
+def _known(message: dict[str, Any]) -> dict[str, Any]:
+    calls = message.get("tool_calls")
+    return {
+        "role": message["role"],
+        "tool_calls": [facts._ToolCall(id=call["id"]) for call in calls] if calls else None,
+        "tool_call_id": message.get("tool_call_id"),
+    }
+
+
+def test_the_opening_text_is_the_last_user_message_before_the_loop() -> None:
+    later = {"role": "user", "content": "and now something else"}
+    assert of([USER, CALL, RESULT, later]).opening.text == "go"
+
+
+def test_a_screen_tool_is_known_by_its_name() -> None:
+    def tools(name: str) -> list[dict[str, Any]]:
+        return [{"type": "function", "function": {"name": name}}]
+
+    for name in ("click", "browser_navigate", "takeScreenshot", "mouse-move"):
+        assert facts.of_chat(chat(tools=tools(name))).screen_tools, name
+    for name in ("get_weather", "clickhouse_query", "typesetter"):
+        assert not facts.of_chat(chat(tools=tools(name))).screen_tools, name
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "words"),
+    [
+        (b"", "InvalidRequest", "cannot be read"),
+        (b"[]", "InvalidRequest", "Expected `object`"),
+        (b'{"model":"glm"}', "InvalidRequest", "missing required field `messages`"),
+        (b'{"messages":[]}', "InvalidRequest", "missing required field `model`"),
+        (b'{"model":"glm","messages":[{}]}', "InvalidRequest", "role"),
+        (b'{"model":"glm","messages":[{"role":"user","content":5}]}', "InvalidRequest", "content"),
+        (b'{"model":"glm","messages":[],"x":NaN}', "InvalidRequest", "malformed"),
+        (b'\xef\xbb\xbf{"model":"glm","messages":[]}', "InvalidRequest", "malformed"),
+        (b'{"model":"glm","messages":[],"x":"\xff"}', "InvalidRequest", "UTF-8"),
+        (
+            b'{"model":"glm","messages":[{"role":"user","content":"\xff"}]}',
+            "InvalidRequest",
+            "utf-8",
+        ),
+        (b'{"model":"glm","messages":[],"x":' + b"[" * 9000, "InvalidRequest", "deep"),
+        (b'{"model":"glm","model":"x","messages":[]}', "InvalidRequest", "model is given twice"),
+        (
+            b'{"model":"glm","messages":[],"messages":[]}',
+            "InvalidRequest",
+            "messages is given twice",
+        ),
+        (
+            b'{"model":"glm","messages":[],"mod\\u0065l":"x"}',
+            "InvalidRequest",
+            "model is given twice",
+        ),
+    ],
+)
+def test_a_malformed_body_is_refused(body: bytes, reason: str, words: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        facts.of_chat(body)
+    assert caught.value.reason.name == reason
+    assert words.lower() in str(caught.value).lower()
+
+
+def test_a_repeated_key_behind_a_large_image_is_refused() -> None:
+    url = '"data:image/png;base64,' + "A" * 20000 + '"'
+    body = (
+        '{"model":"glm","messages":[{"role":"user","content":[{"image_url":' + url + "}]}],"
+        '"model":"other"}'
+    ).encode()
+    with pytest.raises(Refusal, match="model is given twice"):
+        facts.of_chat(body)
+
+
+def test_the_same_key_further_down_is_no_repetition() -> None:
+    tool = {"function": {"name": "f", "parameters": {"properties": {"model": {}, "messages": {}}}}}
+    assert facts.of_chat(chat('say "model"', tools=[tool])).tools == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.org/a.png",
+        "http://169.254.169.254/",
+        "file:///etc/passwd",
+        "/etc/passwd",
+        " data:image/png;base64,AAAA",
+        "DATA:image/png;base64,AAAA",
+        "",
+    ],
+)
+@pytest.mark.parametrize("kind", ["image_url", "video_url"])
+def test_media_by_url_is_refused_with_its_place(url: str, kind: str) -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": kind, kind: {"url": url}}]
+    with pytest.raises(Refusal) as caught:
+        of([USER, {"role": "user", "content": parts}])
+    assert caught.value.reason.name == "MediaURLNotAllowed"
+    assert caught.value.param == f"messages[1].content[1].{kind}"
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}, "audio"),
+        ({"audio_url": {"url": "data:audio/wav;base64,AAAA"}}, "audio"),
+        ({"type": "image_embeds", "image_embeds": "AAAA"}, "an embedding"),
+        ({"type": "file", "file": {"file_id": "1"}}, "a file"),
+    ],
+)
+def test_other_media_are_refused(part: dict[str, Any], words: str) -> None:
+    with pytest.raises(Refusal, match=words) as caught:
+        of([{"role": "user", "content": [part]}])
+    assert caught.value.reason.name == "UnsupportedModality"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tokens"),
+    [("abcdefgh", 2), (["abcd", "abcd"], 2), ([1, 2, 3], 3), ([[1, 2], [3]], 3), (None, 0)],
+)
+def test_a_completion_counts_its_prompt(prompt: object, tokens: int) -> None:
+    body = json.dumps({"model": "glm", "prompt": prompt, "max_tokens": 4}).encode()
+    found = facts.of_completion(body)
+    assert (found.prompt_tokens, found.max_tokens) == (tokens, 4)
+
+
+@given(st.text(), st.integers(0, 2**40), st.booleans())
+def test_the_lower_bound_is_never_above_the_estimate(text: str, limit: int, stream: bool) -> None:
+    found = facts.of_chat(chat(text, max_tokens=limit, stream=stream))
+    assert found.min_prompt_tokens <= found.prompt_tokens
+    assert found.text_chars == len(text)
+
+
+def status_of(body: bytes) -> int:
+    try:
+        facts.of_chat(body)
+    except Refusal as refusal:
+        return refusal.reason.status
+    return 200
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    for body in (data, b'{"model":"glm","messages":[],"x":' + data + b"}"):
+        assert status_of(body) in {200, 400}

@@ -1,0 +1,14 @@
+"""How hard properties are tried: the same examples in every run, more of them with HARDER=1.
+
+A property that fails on a rare example must fail for everybody, so nothing is random here.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("usual", deadline=None, derandomize=True, max_examples=40, database=None)
+settings.register_profile("harder", deadline=None, max_examples=2000, database=None)
+settings.load_profile("harder" if os.environ.get("HARDER") else "usual")

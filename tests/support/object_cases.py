@@ -1,0 +1,400 @@
+"""Objects that obey and that break each rule, for Python and for a real API server alike."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+
+REMOVED = object()
+"""As the value of a change: the field is taken out."""
+
+FLAGSHIP = "spec.tiers.flagship"
+FLASH = "spec.tiers.flash"
+
+
+def base() -> Json:
+    """The smallest object with both tiers."""
+    return {
+        "apiVersion": "glm-operator.io/v1alpha1",
+        "kind": "GLMDeployment",
+        "metadata": {"name": "vision", "namespace": "default"},
+        "spec": {
+            "tiers": {
+                "flagship": {
+                    "model": {
+                        "preset": "GLM-4.6V",
+                        "uri": "hf://zai-org/GLM-4.6V-FP8",
+                        "quantization": "FP8",
+                    }
+                },
+                "flash": {
+                    "model": {
+                        "preset": "GLM-4.6V-Flash",
+                        "uri": "hf://zai-org/GLM-4.6V-Flash",
+                        "quantization": "BF16",
+                    }
+                },
+            }
+        },
+    }
+
+
+def changed(changes: Mapping[str, Any], start: Json | None = None) -> Json:
+    """The object with some fields set; a path is dotted, from the root."""
+    result = copy.deepcopy(start or base())
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        place = result
+        for name in parents:
+            place = place.setdefault(name, {})
+        if value is REMOVED:
+            del place[last]
+        else:
+            place[last] = copy.deepcopy(value)
+    return result
+
+
+@dataclass(frozen=True)
+class Case:
+    """One accepted and one rejected object for one rule."""
+
+    rule: str
+    accepted: Mapping[str, Any]
+    rejected: Mapping[str, Any]
+    sentence: str
+    """Part of what the user is told, the same from Python and from the API server."""
+    note: str = ""
+    """Tells several cases of one rule apart."""
+
+    def __str__(self) -> str:
+        return f"{self.rule}-{self.note}" if self.note else self.rule
+
+
+@dataclass(frozen=True)
+class EditCase:
+    """A rule about an edit: what it is judged by is the object before."""
+
+    rule: str
+    before: Mapping[str, Any]
+    accepted: Mapping[str, Any]
+    rejected: Mapping[str, Any]
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.rule
+
+
+def _arguments(*words: str) -> Json:
+    return {f"{FLASH}.engine.extraArgs": list(words)}
+
+
+def _variable(name: str) -> Json:
+    return {f"{FLASH}.engine.env": [{"name": name, "value": "1"}]}
+
+
+def _toleration(**fields: str) -> Json:
+    return {f"{FLASH}.placement.tolerations": [fields]}
+
+
+def _alias(name: str, target: str) -> Json:
+    return {"spec.gateway.modelAliases": {name: target}}
+
+
+BY_OPERATOR = "is set by the operator: use the fields of the object instead"
+EXPOSES = "is refused: it would open the engine to its clients or expose what they send"
+
+CASES = (
+    Case(
+        "name-length",
+        {"metadata.name": "a" * 40},
+        {"metadata.name": "a" * 41},
+        f"metadata.name is {'a' * 41}: it must have at most 40 characters",
+    ),
+    Case(
+        "name-form",
+        {"metadata.name": "vision-2"},
+        {"metadata.name": "vision.eu"},
+        "metadata.name is vision.eu: it must begin with a letter and hold only a-z, 0-9 and -",
+    ),
+    Case(
+        "one-tier",
+        {FLASH: REMOVED},
+        {FLASH: REMOVED, FLAGSHIP: REMOVED},
+        "tiers needs flagship, flash or both",
+    ),
+    Case(
+        "model-uri",
+        {f"{FLASH}.model.uri": "pvc://weights/glm/flash"},
+        {f"{FLASH}.model.uri": "s3://bucket/flash"},
+        "uri is s3://bucket/flash: it must be hf://organisation/name, pvc://claim/path or",
+    ),
+    Case(
+        "model-uri",
+        {f"{FLASH}.model.uri": "file:///models/flash"},
+        {f"{FLASH}.model.uri": "file:///models/../etc"},
+        "uri is file:///models/../etc: it must be hf://organisation/name",
+        "outside",
+    ),
+    Case(
+        "model-revision",
+        {f"{FLASH}.model.revision": "main"},
+        {f"{FLASH}.model.revision": "main", f"{FLASH}.model.uri": "pvc://weights"},
+        "revision is main and uri is pvc://weights: revision names a commit on the hub",
+    ),
+    Case(
+        "tensor-legal",
+        {f"{FLAGSHIP}.parallelism.tensor": "8"},
+        {f"{FLAGSHIP}.parallelism.tensor": "3"},
+        "parallelism.tensor is 3: it must be Auto or one of 1, 2, 4, 8, 16, 32 for GLM-4.6V, whose",
+    ),
+    Case(
+        "tensor-legal",
+        {f"{FLASH}.parallelism.tensor": "2"},
+        {f"{FLASH}.parallelism.tensor": "6"},
+        "1, 2, 4, 8, 16, 32 for GLM-4.6V-Flash, whose 32 attention heads",
+        "flash",
+    ),
+    Case(
+        "expert-dense",
+        {f"{FLAGSHIP}.parallelism.expert": "Enabled"},
+        {f"{FLASH}.parallelism.expert": "Enabled"},
+        "parallelism.expert Enabled needs a mixture of experts, and GLM-4.6V-Flash is dense",
+    ),
+    Case(
+        "engine-args-operator",
+        _arguments("--max-num-seqs", "8"),
+        _arguments("--port=9000"),
+        f"extraArgs: --port=9000 {BY_OPERATOR}",
+    ),
+    Case(
+        "engine-args-operator",
+        _arguments("--tool-call-parser", "hermes"),
+        _arguments("--enforce-eager", "--tensor_parallel_size", "2"),
+        f"extraArgs: --tensor_parallel_size {BY_OPERATOR}",
+        "underscores",
+    ),
+    Case(
+        "engine-args-operator",
+        _arguments("--enable-log-deltas"),
+        _arguments("--served-model", "glm"),
+        f"extraArgs: --served-model {BY_OPERATOR}",
+        "abbreviation",
+    ),
+    Case(
+        "engine-args-operator",
+        _arguments("--seed", "-1"),
+        _arguments("-tp2"),
+        f"extraArgs: -tp2 {BY_OPERATOR}",
+        "short",
+    ),
+    Case(
+        "engine-args-operator",
+        _arguments("--mm-processor-kwargs.fps", "2"),
+        _arguments("--limit-mm-per-prompt.image", "64"),
+        f"extraArgs: --limit-mm-per-prompt.image {BY_OPERATOR}",
+        "dotted",
+    ),
+    Case(
+        "engine-args-dangerous",
+        _arguments("--dtype=bfloat16"),
+        _arguments("--trust-remote-code"),
+        f"extraArgs: --trust-remote-code {EXPOSES}",
+    ),
+    Case(
+        "engine-env-operator",
+        _variable("VLLM_CPU_KVCACHE_SPACE"),
+        _variable("VLLM_PORT"),
+        "env: VLLM_PORT is set by the operator",
+    ),
+    Case(
+        "engine-env-dangerous",
+        _variable("TORCHDYNAMO_DISABLE"),
+        _variable("VLLM_SERVER_DEV_MODE"),
+        f"env: VLLM_SERVER_DEV_MODE {EXPOSES}",
+    ),
+    Case(
+        "context-length",
+        {f"{FLASH}.context.maxModelLen": 2048},
+        {f"{FLASH}.context.maxModelLen": 2047},
+        "maxModelLen is 2047: it must be 0 (the longest that fits) or at least 2048 tokens",
+    ),
+    Case(
+        "toleration",
+        _toleration(key="spot", value="true"),
+        _toleration(value="true"),
+        "a toleration needs a key with operator Equal",
+    ),
+    Case(
+        "toleration",
+        _toleration(operator="Exists"),
+        _toleration(operator="Exists", key="spot", value="true"),
+        "no value with operator Exists",
+        "exists",
+    ),
+    Case(
+        "pinned-nodes",
+        {f"{FLASH}.placement": {"nodeNames": ["a"], "pinning": "Preferred"}},
+        {f"{FLASH}.placement": {"nodeNames": ["a"], "pinning": "None"}},
+        "pinning is None: nodeNames needs Required or Preferred",
+    ),
+    Case(
+        "accelerator-resource",
+        {f"{FLASH}.placement.acceleratorResource": "amd.com/gpu"},
+        {f"{FLASH}.placement.acceleratorResource": "requests.kubernetes.io/gpu"},
+        "acceleratorResource is requests.kubernetes.io/gpu: it must be an extended resource",
+    ),
+    Case(
+        "scaling-range",
+        {f"{FLASH}.scaling": {"minReplicas": 4, "maxReplicas": 4}},
+        {f"{FLASH}.scaling": {"minReplicas": 5, "maxReplicas": 4}},
+        "minReplicas is 5 and maxReplicas is 4: minReplicas must not be above maxReplicas",
+    ),
+    Case(
+        "scaling-zero",
+        {f"{FLASH}.scaling": {"minReplicas": 0, "mode": "Internal"}},
+        {f"{FLASH}.scaling": {"minReplicas": 0, "mode": "External"}},
+        "minReplicas is 0 and mode is External: minReplicas 0 needs mode Internal",
+    ),
+    Case(
+        "limits-bytes",
+        {"spec.gateway.limits": {"maxBodyBytes": 4096, "maxInFlightBytes": 4096}},
+        {"spec.gateway.limits": {"maxBodyBytes": 4097, "maxInFlightBytes": 4096}},
+        "maxBodyBytes is 4097 and maxInFlightBytes is 4096: maxBodyBytes must not be above",
+    ),
+    Case(
+        "alias-length",
+        _alias("a" * 128, "auto"),
+        _alias("a" * 129, "auto"),
+        "a name in modelAliases must have 1 to 128 characters",
+    ),
+    Case(
+        "alias-shadows-model",
+        _alias("gpt-4o", "flagship"),
+        _alias("glm-4.6v-flash", "flagship"),
+        "modelAliases must not rename a tier's own model (glm-4.6v, glm-4.6v-flash)",
+    ),
+    Case(
+        "alias-shadows-auto",
+        _alias("house", "auto"),
+        _alias("glm", "auto"),
+        "routing.autoModel is glm: gateway.modelAliases must not contain this name too",
+    ),
+    Case(
+        "alias-target",
+        {**_alias("house", "flagship"), FLASH: REMOVED},
+        {**_alias("house", "flash"), FLASH: REMOVED},
+        "gateway.modelAliases names a tier that this object does not have",
+    ),
+    Case(
+        "auto-shadows-model",
+        {"spec.routing.autoModel": "auto"},
+        {"spec.routing.autoModel": "glm-4.6v"},
+        "routing.autoModel is glm-4.6v: it must not be a tier's own model name",
+    ),
+)
+
+EDIT_CASES = (
+    EditCase(
+        "one-writer-of-replicas",
+        {f"{FLASH}.replicas": 2},
+        {f"{FLASH}.replicas": 3, f"{FLASH}.scaling.mode": "Off"},
+        {f"{FLASH}.replicas": 3},
+        "flash is scaled by the operator: change minReplicas or maxReplicas, or set scaling.mode",
+    ),
+)
+
+FULL = {
+    "mode": "Paused",
+    "tiers": {
+        "flagship": {
+            "model": {
+                "preset": "GLM-4.6V",
+                "uri": "hf://zai-org/GLM-4.6V",
+                "revision": "0123abc",
+                "quantization": "BF16",
+            },
+            "engine": {
+                "image": "registry.example/vllm:v0.32.0",
+                "extraArgs": ["--enforce-eager"],
+                "env": [{"name": "NCCL_DEBUG", "value": "WARN"}],
+                "resources": {"cpu": "12", "memory": "96Gi"},
+            },
+            "parallelism": {"tensor": "8", "expert": "Disabled"},
+            "context": {"maxModelLen": 65536, "kvCacheDType": "FP8"},
+            "multimodal": {"maxImagesPerRequest": 4},
+            "thinking": {"default": "Disabled", "maxOutputTokens": 4096},
+            "placement": {
+                "pinning": "Preferred",
+                "nodeNames": ["gpu-1", "gpu-2"],
+                "nodeSelector": {"pool": "gpu"},
+                "tolerations": [
+                    {"key": "spot", "operator": "Equal", "value": "yes", "effect": "NoExecute"}
+                ],
+                "acceleratorResource": "example.com/gpu",
+                "runtimeClassName": "nvidia",
+                "priorityClassName": "high",
+            },
+            "replicas": 2,
+            "drain": {"timeoutSeconds": 60},
+        },
+        "flash": {
+            "model": {
+                "preset": "GLM-4.6V-Flash",
+                "uri": "pvc://weights/flash",
+                "revision": "",
+                "quantization": "INT4",
+            },
+            "engine": {
+                "image": "registry.example/vllm:v0.32.0",
+                "extraArgs": ["--enforce-eager"],
+                "env": [{"name": "NCCL_DEBUG", "value": "WARN"}],
+                "resources": {"cpu": "6", "memory": "32Gi"},
+            },
+            "parallelism": {"tensor": "2", "expert": "Disabled"},
+            "context": {"maxModelLen": 32768, "kvCacheDType": "FP8"},
+            "multimodal": {"maxImagesPerRequest": 8},
+            "thinking": {"default": "Disabled", "maxOutputTokens": 2048},
+            "placement": {
+                "pinning": "None",
+                "nodeNames": [],
+                "nodeSelector": {"pool": "gpu"},
+                "tolerations": [
+                    {"key": "", "operator": "Exists", "value": "", "effect": "NoSchedule"}
+                ],
+                "acceleratorResource": "example.com/gpu",
+                "runtimeClassName": "nvidia",
+                "priorityClassName": "high",
+            },
+            "replicas": 3,
+            "drain": {"timeoutSeconds": 30},
+            "scaling": {
+                "mode": "External",
+                "minReplicas": 2,
+                "maxReplicas": 6,
+                "scaleToZero": {"idleSeconds": 120, "holdTimeoutSeconds": 60},
+            },
+        },
+    },
+    "routing": {"autoModel": "auto", "qualityTolerancePoints": 0},
+    "gateway": {
+        "replicas": 3,
+        "modelAliases": {"gpt-4o": "auto"},
+        "service": {"type": "NodePort"},
+        "limits": {
+            "maxBodyBytes": 1048576,
+            "maxInFlightBytes": 8388608,
+            "maxHeldRequests": 16,
+        },
+    },
+    "imagePullSecrets": ["pull"],
+}
+"""A spec in which every field has a value that is not its default, where rules allow one."""
+
+
+def full() -> Json:
+    """The object with every field set."""
+    return base() | {"spec": copy.deepcopy(FULL)}

@@ -1,0 +1,101 @@
+"""GPUs by their labels, and by product where a label is missing."""
+
+from __future__ import annotations
+
+import pytest
+
+from glm_operator.catalog import gpus
+
+GIB = 1 << 30
+
+
+def labels(**values: str) -> dict[str, str]:
+    return {f"nvidia.com/gpu.{name.replace('_', '.')}": value for name, value in values.items()}
+
+
+PRODUCTS = [
+    ("NVIDIA-H100-80GB-HBM3", 81_559, (9, 0)),
+    ("NVIDIA-H100-NVL", 95_830, (9, 0)),
+    ("NVIDIA-H200", 143_771, (9, 0)),
+    ("NVIDIA-H20", 97_871, (9, 0)),
+    ("NVIDIA-A100-SXM4-80GB", 81_920, (8, 0)),
+    ("NVIDIA-A100-SXM4-40GB", 40_960, (8, 0)),
+    ("NVIDIA-A100-80GB-PCIe", 81_920, (8, 0)),
+    ("NVIDIA-L4", 23_034, (8, 9)),
+    ("NVIDIA-L40S", 46_068, (8, 9)),
+    ("NVIDIA-GeForce-RTX-4090", 24_564, (8, 9)),
+]
+
+
+@pytest.mark.parametrize(("product", "mebibytes", "capability"), PRODUCTS)
+def test_a_product_without_memory_label_is_looked_up(
+    product: str, mebibytes: int, capability: tuple[int, int]
+) -> None:
+    found = gpus.of_labels(labels(product=product))
+    assert found is not None
+    assert (found.product, found.memory_mib, found.capability) == (product, mebibytes, capability)
+
+
+def test_the_labels_of_the_node_come_before_the_catalogue() -> None:
+    given = labels(
+        product="NVIDIA-H100-80GB-HBM3", memory="40000", compute_major="9", compute_minor="5"
+    )
+    found = gpus.of_labels(given)
+    assert found == gpus.GPU("NVIDIA-H100-80GB-HBM3", 40_000, (9, 5))
+
+
+def test_an_unknown_product_with_memory_is_usable() -> None:
+    found = gpus.of_labels(labels(product="NVIDIA-X1", memory="65536"))
+    assert found == gpus.GPU("NVIDIA-X1", 65_536, (0, 0))
+
+
+@pytest.mark.parametrize("given", [{}, labels(product="NVIDIA-X1"), labels(memory="lots")])
+def test_a_node_that_says_too_little_has_no_known_gpu(given: dict[str, str]) -> None:
+    assert gpus.of_labels(given) is None
+
+
+@pytest.mark.parametrize(
+    ("product", "gibibytes"),
+    [("NVIDIA-H100-80GB-HBM3", 79.15), ("NVIDIA-A100-SXM4-80GB", 79.5), ("NVIDIA-L4", 22.0)],
+)
+def test_a_program_sees_less_than_the_driver_reports(product: str, gibibytes: float) -> None:
+    found = gpus.known(product)
+    assert found is not None
+    assert found.memory_bytes / GIB == pytest.approx(gibibytes, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("product", "refusal"),
+    [
+        ("Tesla-T4", "Tesla-T4 has compute capability 7.5, and bfloat16 needs 8.0"),
+        ("NVIDIA-A100", ""),
+        ("NVIDIA-L4", ""),
+    ],
+)
+def test_a_gpu_without_bfloat16_is_refused(product: str, refusal: str) -> None:
+    found = gpus.known(product)
+    assert found is not None
+    assert found.refusal == refusal
+
+
+def test_a_gpu_of_unknown_capability_is_not_refused() -> None:
+    assert gpus.GPU("NVIDIA-X1", 65_536, gpus.UNKNOWN).refusal == ""
+
+
+def test_a_gpu_that_is_offered_several_times_is_refused() -> None:
+    found = gpus.of_labels(labels(product="NVIDIA-L4-SHARED"))
+    assert found is not None
+    assert found.refusal.startswith("NVIDIA-L4-SHARED offers each GPU several times")
+
+
+def test_a_slice_has_the_memory_of_its_label_only() -> None:
+    product = "NVIDIA-H100-80GB-HBM3-MIG-3g.40gb"
+    labelled = gpus.of_labels(labels(product=product, memory="40448"))
+    assert labelled is not None
+    assert (labelled.memory_mib, labelled.capability) == (40_448, (9, 0))
+    assert gpus.of_labels(labels(product=product)) is None
+
+
+def test_no_product_is_listed_twice() -> None:
+    products = [gpu.product for gpu in gpus.GPUS]
+    assert len(products) == len(set(products))

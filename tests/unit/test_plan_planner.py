@@ -1,0 +1,596 @@
+"""Whole plans, told as stories on a small cluster in memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cluster_model import GPU, START_SECONDS, ModelCluster, gpu_node
+from glm_operator.plan.actions import Apply, CreatePod, DeleteChild, DeletePod, PatchPod
+from glm_operator.plan.observed import Hold
+from glm_operator.plan.planner import plan
+from plan_builders import FLAGSHIP, FLASH, OFF, cluster
+
+ZERO = {
+    "scaling": {
+        "minReplicas": 0,
+        "maxReplicas": 3,
+        "scaleToZero": {"idleSeconds": 60, "holdTimeoutSeconds": 300},
+    }
+}
+
+
+def condition(found: ModelCluster, kind: str) -> dict[str, Any]:
+    return next(one for one in found.status["conditions"] if one["type"] == kind)
+
+
+def uids(found: ModelCluster) -> set[str]:
+    return {pod.uid for pod in found.pods.values()}
+
+
+def settled(*gpus: int, **spec: Any) -> ModelCluster:
+    made = cluster(*gpus, **spec)
+    made.settle()
+    return made
+
+
+def test_what_pods_need_is_written_before_the_pods() -> None:
+    kinds = [
+        action.manifest["kind"]
+        for action in cluster(8, flash=FLASH).plan().actions
+        if isinstance(action, Apply | CreatePod)
+    ]
+    assert kinds[-2:] == ["Pod", "Pod"]
+    assert "Pod" not in kinds[:-2]
+    assert kinds.count("ControllerRevision") == 2
+
+
+def test_a_settled_object_is_ready_and_needs_nothing() -> None:
+    made = settled(8, flash=FLASH)
+    assert condition(made, "Ready")["status"] == "True"
+    result = made.plan()
+    assert (result.actions, result.events, result.verify) == ((), (), ())
+    assert result.status == made.status
+
+
+def test_an_object_that_is_being_deleted_is_left_to_its_owner_references() -> None:
+    made = settled(8)
+    observed = replace(made.observed(), deleting=True)
+    result = plan(observed, made.now, made.defaults)
+    assert (result.actions, result.status) == ((), made.status)
+
+
+# Room.
+
+
+def test_what_fits_nowhere_takes_nothing_and_says_why() -> None:
+    made = cluster(1, flash=FLASH)
+    assert made.reconcile().actions == ()
+    planned = condition(made, "Planned")
+    assert (planned["status"], planned["reason"]) == ("False", "DoesNotFit")
+    assert planned["message"].startswith("flagship: tensor 2 on 1 x NVIDIA-H100")
+
+
+def test_gpus_that_others_hold_are_named() -> None:
+    made = cluster(4)
+    made.set_node("node-1", holds=(Hold(GPU, 3, "ml", "other-pod", "u"),))
+    assert made.reconcile().actions == ()
+    assert condition(made, "Planned")["message"] == (
+        "flagship needs 2 free GPUs on one node; best node node-1 has 1 free, "
+        "3 held by ml/other-pod."
+    )
+
+
+def test_a_new_object_begins_as_a_whole_or_not_at_all() -> None:
+    made = cluster(2, flash=FLASH)
+    assert made.reconcile().actions == ()
+    made.nodes["node-2"] = gpu_node("node-2", 1)
+    made.settle()
+    assert len(made.pods) == 2
+
+
+def test_a_plan_that_lacks_gpus_looks_again_by_itself() -> None:
+    made = cluster(2)
+    made.set_node("node-1", holds=(Hold(GPU, 2, "ml", "x", "u"),))
+    assert made.plan().requeue_after_seconds == 30
+
+
+def test_flash_leaves_the_gpus_that_a_lost_flagship_waits_for() -> None:
+    made = settled(2, 2, flash=FLASH | {"scaling": {"mode": "Off"}}, flagship=FLAGSHIP)
+    flagship_node = made.of("flagship")[0].node
+    other = "node-1" if flagship_node == "node-2" else "node-2"
+    made.set_node(flagship_node, ready=False)
+    made.edit(tiers__flash__replicas=2)
+    made.reconcile()
+    assert [pod.node for pod in made.of("flash")] == [other]
+
+
+def test_a_size_that_has_room_now_comes_before_a_smaller_one_that_has_none() -> None:
+    made = ModelCluster(
+        {"tiers": {"flagship": FLAGSHIP}},
+        {
+            "h100": gpu_node("h100", 2),
+            "a100": gpu_node("a100", 8, "NVIDIA-A100-SXM4-40GB", 40_960),
+        },
+    )
+    made.set_node("h100", holds=(Hold(GPU, 1, "ml", "x", "u"),))
+    made.reconcile()
+    assert [(pod.node, pod.gpus) for pod in made.pods.values()] == [("a100", 8)]
+
+
+# Modes.
+
+
+def test_plan_mode_publishes_the_plan_and_makes_nothing() -> None:
+    made = cluster(8, flash=FLASH, mode="Plan")
+    assert made.reconcile().actions == ()
+    assert made.status["plan"]["flagship"]["nodes"] == ["node-1"]
+    assert made.status["plan"]["flagship"]["tensor"] == 2
+    assert condition(made, "Ready")["reason"] == "PlanOnly"
+    assert condition(made, "Planned")["status"] == "True"
+
+
+def test_plan_mode_touches_nothing_that_runs() -> None:
+    made = settled(8, flash=FLASH)
+    before = uids(made)
+    made.edit(mode="Plan", tiers__flagship__multimodal={"maxImagesPerRequest": 3})
+    made.settle()
+    assert uids(made) == before
+    assert made.routable("flagship")
+
+
+def test_paused_acts_on_no_edit() -> None:
+    made = settled(8, flash=FLASH)
+    before = uids(made)
+    made.edit(
+        mode="Paused",
+        tiers__flagship__multimodal={"maxImagesPerRequest": 3},
+        tiers__flagship__replicas=2,
+        routing={"autoModel": "other"},
+    )
+    made.settle()
+    assert uids(made) == before
+    ready = condition(made, "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "Paused")
+
+
+def test_paused_stays_ready_where_nothing_was_edited() -> None:
+    made = settled(8)
+    made.edit(mode="Paused")
+    made.settle()
+    assert condition(made, "Ready")["status"] == "True"
+
+
+def test_paused_replaces_a_lost_replica_on_its_recorded_plan() -> None:
+    made = settled(8, 8)
+    lost = made.of("flagship")[0]
+    made.edit(mode="Paused", tiers__flagship__multimodal={"maxImagesPerRequest": 3})
+    made.set_node(lost.node, ready=False)
+    made.settle()
+    successor = next(pod for pod in made.of("flagship") if pod.node != lost.node)
+    assert successor.revision == lost.revision
+    assert made.routable("flagship") == [successor.name]
+
+
+def test_paused_does_not_scale() -> None:
+    made = settled(8, flash=FLASH)
+    made.edit(mode="Paused")
+    made.in_flight = dict.fromkeys(made.routable("flash"), 80)
+    made.settle()
+    assert len(made.of("flash")) == 1
+
+
+# Verification and routing.
+
+
+def test_a_replica_is_routable_after_its_checks_and_not_before() -> None:
+    made = cluster(8)
+    made.reconcile()
+    made.advance(START_SECONDS)
+    result = made.plan()
+    assert result.verify == tuple(made.pods)
+    assert made.routable("flagship") == []
+    made.settle()
+    assert made.routable("flagship") == list(made.pods)
+
+
+def test_a_restarted_container_is_out_of_routing_until_it_is_checked_again() -> None:
+    made = settled(8)
+    name = made.routable("flagship")[0]
+    made.change(name, container_id="another")
+    result = made.plan()
+    assert result.verify == (name,)
+    assert isinstance(result.actions[0], PatchPod)
+    made.settle()
+    assert made.routable("flagship") == [name]
+
+
+def test_an_engine_that_fails_its_checks_never_serves_and_says_why() -> None:
+    made = cluster(8)
+    made.reconcile()
+    made.advance(START_SECONDS)
+    name = next(iter(made.pods))
+    made.change(
+        name,
+        verified=False,
+        verified_container=f"container-{made.pods[name].uid}",
+        verify_reason="ToolParserFailed",
+        verify_message="the answer was text, not a call",
+    )
+    made.status = dict(made.plan().status)
+    assert made.routable("flagship") == []
+    for kind in ("Ready", "FlagshipAvailable", "ToolCallVerified"):
+        found = condition(made, kind)
+        assert found["reason"] == "ToolParserFailed"
+        assert found["message"] == f"{name}: the answer was text, not a call"
+
+
+# Faults.
+
+
+def test_a_lost_node_takes_its_replica_out_of_routing_before_anything_else() -> None:
+    made = settled(8, 8, flash=FLASH)
+    lost = made.of("flagship")[0]
+    made.set_node(lost.node, ready=False)
+    first = made.plan().actions[0]
+    assert isinstance(first, PatchPod)
+    made.settle()
+    successor = made.routable("flagship")
+    assert successor
+    assert successor != [lost.name]
+    assert made.pods[successor[0]].node != lost.node
+
+
+def test_a_node_that_comes_back_makes_one_replica_superfluous() -> None:
+    made = settled(8, 8)
+    lost = made.of("flagship")[0]
+    made.set_node(lost.node, ready=False)
+    made.settle()
+    made.set_node(lost.node, ready=True)
+    made.settle()
+    assert len(made.of("flagship")) == 1
+    assert made.routable("flagship")
+
+
+def test_a_pod_that_terminates_on_a_dead_node_keeps_its_name_and_its_gpus() -> None:
+    made = settled(8, 8)
+    lost = made.of("flagship")[0]
+    made.set_node(lost.node, ready=False)
+    made.execute(DeletePod(lost.name, lost.uid, None, "the node controller did"))
+    made.settle()
+    assert lost.name in made.pods
+    assert made.routable("flagship") == [lost.name.removesuffix("-0") + "-1"]
+
+
+def test_a_failed_pod_is_replaced_at_once_and_then_more_and_more_slowly() -> None:
+    made = settled(8)
+    waits = []
+    for _ in range(4):
+        name = made.of("flagship")[0].name
+        made.change(name, phase="Failed", failed_at=made.now, created_at=made.now, failure="x")
+        before = made.now
+        while not made.of("flagship"):
+            wait = made.reconcile().requeue_after_seconds
+            made.advance(0.0 if made.of("flagship") else wait or 1.0)
+        waits.append(made.now - before)
+    assert waits == [0.0, 10.0, 20.0, 40.0]
+
+
+def test_a_deleted_pod_comes_back_on_its_node() -> None:
+    made = settled(8, 8)
+    pod = made.of("flagship")[0]
+    made.execute(DeletePod(pod.name, pod.uid, None, "a person did"))
+    made.settle()
+    assert [one.node for one in made.of("flagship")] == [pod.node]
+
+
+# Draining.
+
+
+def test_a_busy_replica_finishes_its_requests_before_it_goes() -> None:
+    made = settled(8, flash=FLASH | OFF | {"replicas": 2})
+    made.in_flight = dict.fromkeys(made.routable("flash"), 1)
+    made.edit(tiers__flash__replicas=1)
+    for _ in range(20):
+        made.reconcile()
+        made.advance(5)
+    assert len(made.of("flash")) == 2
+    assert len(made.routable("flash")) == 1
+    made.in_flight = {}
+    made.settle()
+    assert len(made.of("flash")) == 1
+
+
+def test_a_drain_ends_by_its_time_limit() -> None:
+    made = settled(8, flash=FLASH | OFF | {"replicas": 2, "drain": {"timeoutSeconds": 60}})
+    made.in_flight = dict.fromkeys(made.routable("flash"), 1)
+    made.edit(tiers__flash__replicas=1)
+    made.reconcile()
+    made.advance(59)
+    assert not [one for one in made.plan().actions if isinstance(one, DeletePod)]
+    made.advance(1)
+    assert [one for one in made.plan().actions if isinstance(one, DeletePod)]
+
+
+def test_demand_that_returns_takes_a_drain_back_and_makes_nothing() -> None:
+    made = settled(8, flash=FLASH | OFF | {"replicas": 2})
+    made.in_flight = dict.fromkeys(made.routable("flash"), 1)
+    made.edit(tiers__flash__replicas=1)
+    made.reconcile()
+    assert len(made.routable("flash")) == 1
+    made.edit(tiers__flash__replicas=2)
+    kinds = {type(one) for one in made.reconcile().actions} - {Apply}
+    assert kinds == {PatchPod}
+    assert len(made.routable("flash")) == 2
+
+
+# Revisions.
+
+
+def test_a_newer_default_restarts_nothing_and_is_shown() -> None:
+    made = settled(8, flash=FLASH)
+    before = uids(made)
+    made.defaults = replace(made.defaults, engine_image="vllm/vllm-openai:v0.33.0")
+    made.settle()
+    assert uids(made) == before
+    shown = made.status["tiers"]["flash"]["updateAvailable"]
+    assert shown == "today's defaults would give image vllm/vllm-openai:v0.33.0"
+
+
+def test_an_operator_that_resolves_differently_restarts_nothing() -> None:
+    made = settled(8)
+    before = uids(made)
+    for name, record in made.revisions.items():
+        # As an older version wrote it: a field is missing and gets another default.
+        older = {key: value for key, value in record.data.items() if key != "shutdown_seconds"}
+        made.revisions[name] = replace(record, data=older | {"forgotten_field": 1})
+    made.settle()
+    assert uids(made) == before
+    assert made.status["tiers"]["flagship"]["updateAvailable"].endswith("shutdown seconds 120")
+
+
+def test_an_edit_takes_the_newer_default_with_it() -> None:
+    made = settled(8)
+    made.defaults = replace(made.defaults, engine_image="vllm/vllm-openai:v0.33.0")
+    made.edit(tiers__flagship__multimodal={"maxImagesPerRequest": 3})
+    made.settle()
+    assert made.status["tiers"]["flagship"]["updateAvailable"] == ""
+
+
+def test_better_nodes_restart_nothing() -> None:
+    made = settled(4)
+    before = uids(made)
+    made.nodes["big"] = gpu_node("big", 8, "NVIDIA-H200", 143_771)
+    made.settle()
+    assert uids(made) == before
+
+
+def test_an_edit_that_is_taken_back_goes_back_to_its_old_revision() -> None:
+    made = settled(8)
+    first = made.of("flagship")[0].revision
+    made.edit(tiers__flagship__multimodal={"maxImagesPerRequest": 3})
+    made.settle()
+    made.edit(tiers__flagship__multimodal={"maxImagesPerRequest": 16})
+    made.settle()
+    assert made.of("flagship")[0].revision == first
+    assert len(made.revisions) == 2
+
+
+def test_writing_out_what_the_planner_chose_restarts_nothing() -> None:
+    made = settled(8)
+    before = uids(made)
+    made.edit(tiers__flagship__parallelism={"tensor": "2"})
+    made.settle()
+    assert uids(made) == before
+    made.defaults = replace(made.defaults, engine_image="vllm/vllm-openai:v0.33.0")
+    made.settle()
+    assert uids(made) == before
+
+
+def test_a_revision_for_which_there_is_no_room_leaves_the_old_one_serving() -> None:
+    made = settled(2)
+    before = uids(made)
+    made.edit(tiers__flagship__parallelism={"tensor": "4"})
+    made.settle()
+    assert uids(made) == before
+    assert made.routable("flagship")
+    assert condition(made, "Planned")["reason"] == "DoesNotFit"
+    assert condition(made, "Ready")["status"] == "False"
+
+
+def test_an_edit_that_others_gpus_forbid_is_not_begun() -> None:
+    made = settled(8)
+    made.set_node("node-1", holds=(Hold(GPU, 6, "ml", "x", "u"),))
+    before = uids(made)
+    made.edit(tiers__flagship__parallelism={"tensor": "4"})
+    made.settle()
+    assert uids(made) == before
+    assert condition(made, "Planned")["reason"] == "WaitingForGPUs"
+
+
+@pytest.mark.parametrize(("gpus", "least"), [(8, 2), (4, 1)], ids=["room to surge", "full"])
+def test_a_rollout_keeps_as_many_serving_as_it_can(gpus: int, least: int) -> None:
+    made = settled(gpus, flagship=FLAGSHIP | {"replicas": 2})
+    old = {pod.revision for pod in made.pods.values()}
+    made.edit(tiers__flagship__multimodal={"maxImagesPerRequest": 3})
+    lowest, most = 9, 0
+    for _ in range(60):
+        made.reconcile()
+        lowest = min(lowest, len(made.routable("flagship")))
+        most = max(most, len(made.pods))
+        made.advance(5)
+    assert {pod.revision for pod in made.of("flagship")}.isdisjoint(old)
+    assert (lowest, most <= 3) == (least, True)
+    assert condition(made, "Ready")["status"] == "True"
+
+
+def test_a_revision_that_never_passes_its_checks_replaces_one_at_most() -> None:
+    made = settled(8, flagship=FLAGSHIP | {"replicas": 2})
+    served = made.routable("flagship")
+    made.edit(tiers__flagship__engine={"extraArgs": ["--tool-call-parser=hermes"]})
+    made.reconcile()
+    made.broken_revisions = {made.status["tiers"]["flagship"]["revision"]}
+    for _ in range(60):
+        made.reconcile()
+        made.advance(5)
+    assert made.routable("flagship") == served
+    assert len(made.of("flagship")) == 3
+    assert condition(made, "Ready")["status"] == "False"
+
+
+LIVE = {
+    "replicas": {"tiers__flagship__replicas": 2},
+    "drain": {"tiers__flagship__drain": {"timeoutSeconds": 5}},
+    "scaling": {"tiers__flash__scaling": {"minReplicas": 1, "maxReplicas": 3}},
+    "mode": {"tiers__flash__scaling": {"mode": "External"}},
+    "routing": {"routing": {"autoModel": "house", "qualityTolerancePoints": 9}},
+    "gateways": {"gateway": {"replicas": 3}},
+    "aliases": {"gateway": {"modelAliases": {"gpt-4o": "auto"}}},
+    "service": {"gateway": {"service": {"type": "NodePort"}}},
+    "limits": {"gateway": {"limits": {"maxHeldRequests": 7}}},
+}
+
+
+@pytest.mark.parametrize("edit", LIVE)
+def test_a_live_edit_replaces_no_pod(edit: str) -> None:
+    made = settled(8, flash=FLASH)
+    before = uids(made)
+    template = made.children["Deployment", "vision-gateway"]["spec"]["template"]
+    made.edit(**LIVE[edit])
+    made.settle()
+    assert before <= uids(made)
+    assert made.children["Deployment", "vision-gateway"]["spec"]["template"] == template
+
+
+# Flash.
+
+
+def test_flash_grows_with_its_work_and_sleeps_without() -> None:
+    made = settled(8, flash=FLASH | ZERO)
+    assert len(made.of("flash")) == 1
+    made.in_flight = dict.fromkeys(made.routable("flash"), 20)
+    made.settle()
+    assert len(made.of("flash")) == 3
+    made.in_flight = {}
+    made.advance(61)
+    made.settle()
+    assert made.of("flash") == []
+    assert condition(made, "FlashAvailable")["reason"] == "ScaledToZero"
+    assert condition(made, "Ready")["status"] == "True"
+    assert made.status["tiers"]["flash"]["summary"] == "0/0"
+
+
+def test_a_held_request_wakes_flash() -> None:
+    made = settled(8, flash=FLASH | ZERO)
+    made.advance(61)
+    made.settle()
+    made.held["flash"] = 1
+    assert made.reconcile().scaled == {"flash": "Wake"}
+    assert len(made.of("flash")) == 1
+
+
+def test_a_second_look_under_the_lock_still_tells_why_flash_grew() -> None:
+    made = settled(8, flash=FLASH)
+    made.in_flight = dict.fromkeys(made.routable("flash"), 20)
+    made.scaling = made.plan().scaling
+    again = made.plan()
+    assert again.scaled == {"flash": "Load"}
+    assert [one.message for one in again.events if one.reason == "ScaledUp"] == [
+        "flash from 1 to 3: Load."
+    ]
+
+
+def test_a_restart_of_the_operator_wakes_nothing() -> None:
+    made = settled(8, flash=FLASH | ZERO)
+    made.advance(61)
+    made.settle()
+    made.scaling = {}
+    made.settle()
+    assert made.of("flash") == []
+
+
+def test_flash_grows_no_further_than_there_are_gpus() -> None:
+    made = settled(4, flash=FLASH)
+    made.in_flight = dict.fromkeys(made.routable("flash"), 500)
+    made.settle()
+    assert len(made.of("flash")) == 2
+    assert condition(made, "Planned")["status"] == "True"
+    assert condition(made, "FlashAvailable")["message"] == (
+        "2 of 2 replicas serve. The load asks for more: one needs 1 free GPU on one "
+        "node; best node node-1 has 0 free, 2 held by ml/vision-flagship-"
+        f"{made.of('flagship')[0].revision}-0, 1 held by ml/{made.routable('flash')[0]}, "
+        "1 by others."
+    )
+
+
+def test_flash_that_cannot_wake_says_what_it_lacks() -> None:
+    made = settled(3, flash=FLASH | ZERO)
+    made.advance(61)
+    made.settle()
+    made.set_node("node-1", holds=(Hold(GPU, 1, "ml", "thief", "u"),))
+    made.held["flash"] = 1
+    made.reconcile()
+    found = condition(made, "FlashAvailable")
+    assert (found["status"], found["reason"]) == ("False", "WaitingForGPUs")
+    assert "1 held by ml/thief" in found["message"]
+    made.set_node("node-1", holds=())
+    made.settle()
+    assert condition(made, "FlashAvailable")["status"] == "True"
+
+
+@pytest.mark.parametrize("mode", ["External", "Off"])
+def test_flash_follows_the_scale_subresource(mode: str) -> None:
+    made = settled(8, flash=FLASH | {"scaling": {"mode": mode}, "replicas": 3})
+    assert len(made.of("flash")) == 3
+    made.edit(tiers__flash__replicas=1)
+    made.settle()
+    assert len(made.of("flash")) == 1
+
+
+def test_a_tier_that_is_taken_out_leaves_nothing_behind() -> None:
+    made = settled(8, flash=FLASH)
+    del made.spec["tiers"]["flash"]
+    made.edit()
+    assert any(isinstance(one, DeleteChild) for one in made.plan().actions)
+    made.settle()
+    assert [pod.tier for pod in made.pods.values()] == ["flagship"]
+    assert not [name for _, name in made.children if "flash" in name]
+    assert not [name for name in made.revisions if "flash" in name]
+    assert condition(made, "FlashAvailable")["reason"] == "NotWanted"
+
+
+def test_old_records_are_thrown_away() -> None:
+    made = settled(8)
+    for images in range(1, 9):
+        made.edit(tiers__flagship__multimodal={"maxImagesPerRequest": images})
+        made.settle()
+    assert len(made.revisions) == 5
+
+
+def test_the_gateway_promises_only_what_every_serving_replica_holds() -> None:
+    made = settled(4, flagship=FLAGSHIP | {"context": {"maxModelLen": 8192}})
+    made.edit(tiers__flagship__context={"maxModelLen": 65_536})
+    made.reconcile()
+    config = made.children["ConfigMap", "vision-gateway"]["data"]["config.json"]
+    assert '"contextTokens": 8192' in config
+    made.settle()
+    config = made.children["ConfigMap", "vision-gateway"]["data"]["config.json"]
+    assert '"contextTokens": 65536' in config
+
+
+def test_a_child_that_somebody_changed_is_written_again() -> None:
+    made = settled(8)
+    made.children["Service", "vision-flagship"]["spec"]["selector"] = {"app": "mine"}
+    (action,) = made.plan().actions
+    assert isinstance(action, Apply)
+    assert action.manifest["kind"] == "Service"
+
+
+def test_a_pod_that_the_scheduler_has_not_placed_yet_is_given_its_room() -> None:
+    made = cluster(2, flagship=FLAGSHIP | {"placement": {"pinning": "None"}})
+    made.reconcile()
+    made.change(next(iter(made.pods)), node="", bound=False)
+    made.edit(tiers__flagship__replicas=2)
+    assert not [one for one in made.plan().actions if isinstance(one, CreatePod)]

@@ -1,0 +1,228 @@
+"""What the status says: conditions with reasons, times that tell the truth, columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cluster_model import ModelCluster
+from glm_operator.api import reasons
+from glm_operator.plan.conditions import Condition, render
+from plan_builders import FLAGSHIP, FLASH, cluster
+
+STORED = [{"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"}]
+
+
+def test_a_transition_time_moves_only_when_the_status_flips() -> None:
+    (kept,) = render([Condition("Ready", "False", "Other", "now so.")], STORED, 2, 1_800_000_000)
+    (moved,) = render([Condition("Ready", "True", "Serving", "yes.")], STORED, 2, 1_800_000_000)
+    assert kept["lastTransitionTime"] == "2026-01-01T00:00:00Z"
+    assert moved["lastTransitionTime"] == "2027-01-15T08:00:00Z"
+    assert kept["observedGeneration"] == 2
+
+
+def condition(found: ModelCluster, kind: str) -> dict[str, Any]:
+    """One condition as a plan of now has it."""
+    return next(one for one in found.plan().status["conditions"] if one["type"] == kind)
+
+
+def settled(**spec: Any) -> ModelCluster:
+    made = cluster(8, flash=FLASH, **spec)
+    made.settle()
+    return made
+
+
+def test_ready_comes_first_and_every_condition_is_there() -> None:
+    assert [one["type"] for one in settled().status["conditions"]] == [
+        "Ready",
+        "Planned",
+        "FlagshipAvailable",
+        "FlashAvailable",
+        "ToolCallVerified",
+        "GatewayAvailable",
+        "Progressing",
+        "Degraded",
+        "Unauthenticated",
+    ]
+
+
+def spoil(found: ModelCluster, **changes: Any) -> None:
+    """Let the flagship's replica not be ready any more, for a reason."""
+    name = found.of("flagship")[0].name
+    found.change(name, containers_ready=False, **changes)
+
+
+Spoil = Callable[[ModelCluster], None]
+TROUBLES: dict[str, tuple[Spoil, str, str]] = {
+    "image": (
+        lambda one: spoil(one, waiting_reason="ImagePullBackOff", waiting_message="no such image"),
+        "ImagePullFailed",
+        "no such image",
+    ),
+    "crash": (
+        lambda one: spoil(one, waiting_reason="CrashLoopBackOff", failure="OOMKilled: exit 137"),
+        "EngineFailed",
+        "OOMKilled: exit 137",
+    ),
+    "scheduler": (
+        lambda one: spoil(one, unschedulable="0/1 nodes: 1 Insufficient cpu"),
+        "Unschedulable",
+        "Insufficient cpu",
+    ),
+    "node": (lambda one: one.set_node("node-1", ready=False), "NodeLost", "node-1 is not ready"),
+    "gone": (lambda one: one.nodes.pop("node-1"), "NodeLost", "node-1 is gone"),
+    "ended": (
+        lambda one: spoil(one, phase="Failed", failure="UnexpectedAdmissionError: no devices"),
+        "EngineFailed",
+        "UnexpectedAdmissionError",
+    ),
+    "check": (
+        lambda one: spoil(
+            one, verified=False, verify_reason="ImageCallFailed", verify_message="died at its image"
+        ),
+        "ImageCallFailed",
+        "died at its image",
+    ),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_tier_that_does_not_serve_says_what_is_wrong(trouble: str) -> None:
+    spoiled, reason, words = TROUBLES[trouble]
+    made = settled()
+    spoiled(made)
+    for kind, status in (("FlagshipAvailable", "False"), ("Ready", "False"), ("Degraded", "True")):
+        found = condition(made, kind)
+        assert (found["status"], found["reason"]) == (status, reason)
+        assert words in found["message"]
+
+
+def test_a_check_with_an_unknown_reason_is_still_told() -> None:
+    made = settled()
+    spoil(made, verified=False, verify_reason="FromTheFuture", verify_message="something else")
+    found = condition(made, "ToolCallVerified")
+    assert (found["status"], found["reason"]) == ("False", "NotChecked")
+    assert "something else" in found["message"]
+
+
+def test_a_replica_that_starts_is_no_trouble() -> None:
+    made = cluster(8)
+    made.reconcile()
+    assert condition(made, "FlagshipAvailable")["reason"] == "Starting"
+    assert condition(made, "Degraded")["status"] == "False"
+    assert condition(made, "Progressing")["reason"] == "Starting"
+
+
+@pytest.mark.parametrize(
+    ("ready", "status", "reason", "object_ready"),
+    [
+        (2, "True", "GatewayReady", "True"),
+        (1, "True", "GatewayDegraded", "True"),
+        (0, "False", "GatewayStarting", "False"),
+    ],
+)
+def test_without_a_gateway_nothing_is_ready(
+    ready: int, status: str, reason: str, object_ready: str
+) -> None:
+    made = settled(gateway={"replicas": 2})
+    made.children["Deployment", "vision-gateway"]["status"] = {"readyReplicas": ready}
+    found = condition(made, "GatewayAvailable")
+    assert (found["status"], found["reason"]) == (status, reason)
+    assert condition(made, "Ready")["status"] == object_ready
+
+
+def test_ready_is_not_true_for_an_edit_that_serves_nowhere_yet() -> None:
+    made = settled()
+    made.edit(tiers__flagship__multimodal={"maxImagesPerRequest": 3})
+    made.reconcile()
+    found = condition(made, "Ready")
+    assert (found["status"], found["reason"]) == ("False", "RollingOut")
+    assert found["observedGeneration"] == made.generation
+    assert condition(made, "FlagshipAvailable")["status"] == "True"
+
+
+def test_one_of_two_replicas_is_ready_and_says_so() -> None:
+    made = cluster(8, flagship=FLAGSHIP | {"replicas": 2})
+    made.settle()
+    spoil(made)
+    assert condition(made, "Ready")["status"] == "True"
+    assert condition(made, "FlagshipAvailable")["message"] == "1 of 2 replicas serve."
+    assert made.plan().status["tiers"]["flagship"]["summary"] == "1/2"
+
+
+def test_a_replica_that_lacks_a_gpu_degrades_what_serves() -> None:
+    made = cluster(2)
+    made.settle()
+    made.edit(tiers__flagship__replicas=2)
+    made.reconcile()
+    assert condition(made, "Ready")["status"] == "True"
+    assert condition(made, "Degraded")["reason"] == "ReplicasMissing"
+    assert condition(made, "Planned")["reason"] == "WaitingForGPUs"
+
+
+@pytest.mark.parametrize(
+    ("mode", "status", "reason"),
+    [("Off", "False", "Unavailable"), ("External", "True", "ScaledToZero")],
+)
+def test_flash_at_zero_is_asleep_only_where_something_wakes_it(
+    mode: str, status: str, reason: str
+) -> None:
+    flash = FLASH | {"scaling": {"mode": mode}, "replicas": 0}
+    made = cluster(8, flash=flash)
+    made.settle()
+    found = condition(made, "FlashAvailable")
+    assert (found["status"], found["reason"]) == (status, reason)
+
+
+def test_the_scale_subresource_finds_its_numbers() -> None:
+    made = settled()
+    shown = made.status["tiers"]["flash"]
+    assert (shown["replicas"], shown["desiredReplicas"], shown["scaledBy"]) == (1, 1, "Operator")
+    assert shown["selector"] == "glm-operator.io/deployment=vision,glm-operator.io/tier=flash"
+
+
+@pytest.mark.parametrize(
+    ("scaling", "owner"), [("Internal", "Operator"), ("External", "Scale"), ("Off", "Spec")]
+)
+def test_the_status_names_who_writes_replicas(scaling: str, owner: str) -> None:
+    made = cluster(8, flash=FLASH | {"scaling": {"mode": scaling}})
+    status = made.plan().status["tiers"]
+    assert (status["flash"]["scaledBy"], status["flagship"]["scaledBy"]) == (owner, "Spec")
+
+
+def test_the_address_is_shown_once_there_is_a_gateway() -> None:
+    made = cluster(8, mode="Plan")
+    assert made.plan().status["gateway"] == {}
+    assert settled().status["gateway"] == {"url": "http://vision-gateway.ml.svc/v1"}
+
+
+def test_no_message_holds_a_time() -> None:
+    made = settled()
+    spoil(made, phase="Failed", failure="Evicted", failed_at=made.now)
+    messages = [one["message"] for one in made.plan().status["conditions"]]
+    assert not [one for one in messages if re.search(r"\d{4}-\d\d-\d\d|\d\d:\d\d", one)]
+    later = replace(made.observed(), status=made.plan().status)
+    assert later.status == made.plan().status
+
+
+def test_every_event_has_a_reason_of_the_catalogue() -> None:
+    made = cluster(8, flash=FLASH)
+    seen = {one.reason for one in made.reconcile().events}
+    made.settle()
+    made.edit(tiers__flagship__multimodal={"maxImagesPerRequest": 3})
+    for _ in range(40):
+        seen |= {one.reason for one in made.reconcile().events}
+        made.advance(5)
+    assert {"ReplicaCreated", "ReplicaRemoved", "RestartsTier"} <= seen
+    assert all(reasons.Kind.EVENT in reasons.CATALOGUE[one].kinds for one in seen)
+
+
+def test_trouble_is_told_once() -> None:
+    made = cluster(1)
+    first = [one.reason for one in made.reconcile().events]
+    assert first == ["DoesNotFit"]
+    assert made.reconcile().events == ()

@@ -1,0 +1,211 @@
+"""What gateways report: read, aged, and turned into wake-ups."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glm_operator.kube.read import GatewayPod
+from glm_operator.plan.observed import GatewayReport, GatewayTier
+from glm_operator.runtime.gateways import GatewayPoller, StateError, is_urgent, parse_state
+from glm_operator.runtime.http import NoAnswerError
+from glm_operator.runtime.metrics import Metrics
+
+STATE = json.loads((Path(__file__).parents[1] / "data" / "gateway-state.json").read_text())
+KEY = ("ml", "vision")
+
+
+def test_the_agreed_state_is_understood() -> None:
+    report = parse_state(STATE, now=1000.0)
+    assert (report.pod, report.generation) == ("vision-gateway-7c9f-abcde", 3)
+    assert report.started_at == 987.5
+    assert report.tiers["flash"] == GatewayTier(
+        arrivals=310,
+        held=3,
+        oldest_held_seconds=1.25,
+        in_flight=1,
+        replicas={"vision-flash-0b7d2e44-1": 1},
+        routable=frozenset(),
+    )
+    assert report.tiers["flagship"].routable == {"vision-flagship-5f2a9c1e-0"}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {},
+        [],
+        "x",
+        {**STATE, "tiers": []},
+        {**STATE, "generation": "x"},
+        {**STATE, "tiers": {"flash": {}}},
+    ],
+)
+def test_another_shape_is_refused(broken: Any) -> None:
+    with pytest.raises(StateError, match="not of the agreed shape"):
+        parse_state(broken, now=0.0)
+
+
+def report(generation: int = 1, **tier: Any) -> GatewayReport:
+    return GatewayReport("g", generation, 0.0, tiers={"flash": GatewayTier(**tier)})
+
+
+DRAINED = frozenset({"a"})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "asleep", "draining", "urgent"),
+    [
+        (None, report(held=1), {"flash"}, frozenset(), True),
+        (report(), report(held=1), {"flash"}, frozenset(), True),
+        (report(held=1), report(held=2), {"flash"}, frozenset(), False),
+        (report(), report(held=1), set(), frozenset(), False),
+        (report(replicas={"a": 2}), report(replicas={"a": 0}), set(), DRAINED, True),
+        (report(replicas={"a": 2}), report(), set(), DRAINED, True),
+        (report(replicas={"a": 2}), report(replicas={"a": 1}), set(), DRAINED, False),
+        (report(routable=DRAINED), report(replicas={"a": 0}), set(), DRAINED, True),
+        (report(replicas={"a": 2}), report(replicas={"a": 0}), set(), frozenset(), False),
+        (report(1), report(2), set(), frozenset(), True),
+        (report(), report(), {"flash"}, DRAINED, False),
+    ],
+    ids=[
+        "first report with held work",
+        "work begins to be held",
+        "more work is held",
+        "held, but the tier is awake",
+        "a draining replica is free",
+        "a draining replica has left the gateway",
+        "a draining replica is less busy",
+        "a draining replica is no longer routed to",
+        "a replica that does not drain is free",
+        "another configuration",
+        "nothing changed",
+    ],
+)
+def test_only_what_a_pass_would_act_on_is_urgent(
+    before: GatewayReport | None,
+    after: GatewayReport,
+    asleep: set[str],
+    draining: frozenset[str],
+    urgent: bool,
+) -> None:
+    assert is_urgent(before, after, asleep, draining) is urgent
+
+
+@dataclass
+class FakeHttp:
+    """Answers by address; a missing one does not answer."""
+
+    answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    async def get(self, url: str, seconds: float) -> tuple[int, Any]:
+        self.asked.append(url)
+        if url not in self.answers:
+            raise NoAnswerError("connection refused")
+        return self.answers[url]
+
+    async def post(self, url: str, body: Mapping[str, Any], seconds: float) -> tuple[int, Any]:
+        raise AssertionError("gateways are only read")
+
+
+@dataclass
+class Poll:
+    """A poller with a clock that the test moves."""
+
+    http: FakeHttp = field(default_factory=FakeHttp)
+    woken: list[tuple[str, str]] = field(default_factory=list)
+    now: float = 50.0
+    metrics: Metrics = field(default_factory=Metrics)
+
+    def __post_init__(self) -> None:
+        self.poller = GatewayPoller(
+            self.http,
+            self.woken.append,
+            self.metrics,
+            monotonic=lambda: self.now,
+            wall=lambda: 1000.0 + self.now,
+        )
+
+    def once(self) -> None:
+        asyncio.run(self.poller.poll_once())
+
+
+URL = "http://10.0.0.1:9090/state"
+POD = GatewayPod("gw-1", "10.0.0.1")
+
+
+def test_reports_carry_their_age_and_the_name_of_their_pod() -> None:
+    poll = Poll()
+    poll.http.answers[URL] = (200, STATE)
+    poll.poller.follow(KEY, [POD])
+    poll.once()
+    poll.now += 2.5
+    (found,) = poll.poller.reports(KEY)
+    assert (found.pod, found.age_seconds) == ("gw-1", 2.5)
+
+
+def test_held_work_for_a_sleeping_tier_wakes_the_object() -> None:
+    poll = Poll()
+    poll.http.answers[URL] = (200, STATE)
+    poll.poller.follow(KEY, [POD], asleep=["flash"])
+    poll.once()
+    poll.once()
+    assert poll.woken == [KEY]
+
+
+@pytest.mark.parametrize("answer", [None, (500, "x"), (200, {})], ids=["silent", "500", "odd"])
+def test_a_gateway_that_does_not_answer_keeps_its_last_report_and_is_counted(answer: Any) -> None:
+    poll = Poll()
+    poll.http.answers[URL] = (200, STATE)
+    poll.poller.follow(KEY, [POD])
+    poll.once()
+    del poll.http.answers[URL]
+    if answer is not None:
+        poll.http.answers[URL] = answer
+    poll.now += 4
+    poll.once()
+    (found,) = poll.poller.reports(KEY)
+    assert found.age_seconds == 4
+    failed = poll.metrics.registry.get_sample_value(
+        "glm_operator_gateway_polls_total", {"result": "failed"}
+    )
+    assert failed == 1
+
+
+def test_a_gateway_silent_for_a_minute_is_reported_no_more() -> None:
+    poll = Poll()
+    poll.http.answers[URL] = (200, STATE)
+    poll.poller.follow(KEY, [POD])
+    poll.once()
+    poll.now += 61
+    assert poll.poller.reports(KEY) == ()
+
+
+def test_gateways_that_left_are_not_asked_and_a_new_address_starts_anew() -> None:
+    poll = Poll()
+    poll.http.answers[URL] = (200, STATE)
+    poll.poller.follow(KEY, [POD, GatewayPod("gw-2", "10.0.0.2")])
+    poll.once()
+    poll.poller.follow(KEY, [GatewayPod("gw-1", "10.0.0.9")])
+    assert poll.poller.reports(KEY) == ()
+    poll.http.asked.clear()
+    poll.once()
+    assert poll.http.asked == ["http://10.0.0.9:9090/state"]
+    poll.poller.forget(KEY)
+    poll.http.asked.clear()
+    poll.once()
+    assert poll.http.asked == []
+
+
+def test_an_address_of_version_6_is_bracketed() -> None:
+    poll = Poll()
+    poll.poller.follow(KEY, [GatewayPod("gw-1", "fd00::1")])
+    poll.once()
+    assert poll.http.asked == ["http://[fd00::1]:9090/state"]

@@ -1,0 +1,161 @@
+"""The rules of the work queue, with a clock that the test moves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from glm_operator.kube.retry import Backoff
+from glm_operator.runtime.queue import Queue
+
+A, B = ("ml", "a"), ("ml", "b")
+SHORT = Backoff(base_seconds=0.001, limit_seconds=0.002)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def on_queue(work: Any) -> Any:
+    """Run `work(queue, clock)` in an event loop."""
+
+    async def main() -> Any:
+        clock = Clock()
+        return await asyncio.wait_for(work(Queue(clock, lambda: 0.5), clock), 5)
+
+    return asyncio.run(main())
+
+
+def test_a_key_added_twice_is_passed_once() -> None:
+    async def work(queue: Queue, clock: Clock) -> None:
+        queue.add(A)
+        queue.add(A)
+        assert await queue.get() == A
+        assert len(queue) == 0
+
+    on_queue(work)
+
+
+def test_a_key_added_during_its_pass_is_passed_again() -> None:
+    async def work(queue: Queue, clock: Clock) -> None:
+        queue.add(A)
+        await queue.get()
+        queue.add(A)
+        assert len(queue) == 0, "one pass per key at a time"
+        queue.done(A)
+        assert await queue.get() == A
+
+    on_queue(work)
+
+
+def test_keys_are_passed_in_the_order_they_came() -> None:
+    async def work(queue: Queue, clock: Clock) -> None:
+        for key in (B, A):
+            queue.add(key)
+        assert [await queue.get(), await queue.get()] == [B, A]
+
+    on_queue(work)
+
+
+def test_a_failed_key_comes_back_by_itself_after_its_delay() -> None:
+    async def work(queue: Queue, clock: Clock) -> None:
+        queue.add(A)
+        await queue.get()
+        queue.failed(A, SHORT)
+        assert len(queue) == 0
+        assert await queue.get() == A
+
+    on_queue(work)
+
+
+def test_delays_grow_with_failures_in_a_row_and_success_forgets_them() -> None:
+    async def work(queue: Queue, clock: Clock) -> list[float]:
+        steady = Backoff(base_seconds=1.0, limit_seconds=3.0)
+        delays = []
+        for _ in range(4):
+            queue.add(A)
+            await queue.get()
+            delays.append(queue.failed(A, steady))
+        queue.add(A)
+        await queue.get()
+        queue.done(A)
+        queue.add(A)
+        await queue.get()
+        delays.append(queue.failed(A, steady))
+        queue.forget(A)
+        return delays
+
+    assert on_queue(work) == [0.75, 1.5, 2.25, 2.25, 0.75]
+
+
+def test_news_during_a_failed_pass_shortens_a_long_delay() -> None:
+    async def work(queue: Queue, clock: Clock) -> float:
+        queue.add(A)
+        await queue.get()
+        queue.add(A)
+        delay = queue.failed(A, Backoff(base_seconds=60, limit_seconds=60))
+        queue.forget(A)
+        return delay
+
+    assert on_queue(work) == 1.0
+
+
+def test_what_the_server_asked_for_is_waited_for() -> None:
+    async def work(queue: Queue, clock: Clock) -> float:
+        queue.add(A)
+        await queue.get()
+        delay = queue.failed(A, Backoff(base_seconds=1, limit_seconds=60), asked=7.0)
+        queue.forget(A)
+        return delay
+
+    assert on_queue(work) == 7.0
+
+
+def test_of_several_later_wishes_the_earliest_counts() -> None:
+    async def work(queue: Queue, clock: Clock) -> None:
+        queue.add_after(A, 3600)
+        queue.add_after(A, 0.001)
+        queue.add_after(A, 3600)
+        assert await queue.get() == A
+
+    on_queue(work)
+
+
+def test_a_forgotten_key_does_not_come_back() -> None:
+    async def work(queue: Queue, clock: Clock) -> None:
+        queue.add_after(A, 0.001)
+        queue.forget(A)
+        queue.add_after(B, 0.002)
+        assert await queue.get() == B
+        assert len(queue) == 0
+
+    on_queue(work)
+
+
+def test_the_age_is_that_of_the_oldest_waiting_key() -> None:
+    async def work(queue: Queue, clock: Clock) -> None:
+        assert queue.age() == 0.0
+        queue.add(A)
+        clock.now += 3
+        queue.add(B)
+        assert queue.age() == 3.0
+        await queue.get()
+        assert queue.age() == 0.0
+
+    on_queue(work)
+
+
+def test_a_worker_that_waits_is_woken() -> None:
+    async def work(queue: Queue, clock: Clock) -> None:
+        waiting: Coroutine[Any, Any, Any] = queue.get()
+        task = asyncio.create_task(waiting)
+        await asyncio.sleep(0)
+        queue.add(A)
+        assert await task == A
+
+    on_queue(work)
