@@ -20,8 +20,7 @@ def main() -> int:
     """Prepare everything; 1 with one sentence when this machine cannot run the cluster."""
     started = time.monotonic()
     try:
-        preflight.require_linux_root()
-        preflight.require_programs(binaries.say_on_stderr)
+        preflight.require_host(binaries.say_on_stderr)
         binaries.build((*binaries.CONTROL_PLANE, *binaries.NODES, binaries.HELM))
         program()
         install()

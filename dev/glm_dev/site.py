@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glm_dev.cluster import ClusterError, ClusterSpec, LocalCluster, binaries
+from glm_dev.cluster import ClusterError, ClusterSpec, LocalCluster, binaries, preflight
 from glm_dev.engine.install import install
 from glm_dev.images import build_images
 from glm_dev.kubectl import Kubectl, wait_for
@@ -91,6 +91,7 @@ def _image_values() -> dict[str, Any]:
 @contextmanager
 def local_site(name: str, nodes: str, *, real_engine: bool, keep: bool = False) -> Iterator[Site]:
     """Start a local cluster with all images, and take it down at the end unless `keep`."""
+    preflight.require_host(binaries.say_on_stderr)
     engine = install() if real_engine else None
     wanted = (*PRODUCT_IMAGES, SIMULATOR_IMAGE, *((ENGINE_IMAGE,) if real_engine else ()))
     archives = build_images(wanted)

@@ -57,30 +57,6 @@ def test_an_ordinary_user_is_told_what_to_do_instead(monkeypatch: pytest.MonkeyP
         preflight.require_linux_root()
 
 
-def test_each_missing_package_is_named_once() -> None:
-    wanted = {"no-such-program-1": "util", "no-such-program-2": "util", "no-such-3": "alpha"}
-
-    assert preflight.missing_packages(wanted) == ["alpha", "util"]
-
-
-def test_debian_gets_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    installed = {"apt-get"}
-    commands: list[tuple[str, ...]] = []
-
-    def run(*command: str, seconds: float) -> str:
-        commands.append(command)
-        if "install" in command:
-            installed.update(preflight.PACKAGES)
-        return ""
-
-    monkeypatch.setattr(preflight, "run", run)
-    monkeypatch.setattr("shutil.which", lambda name: name if name in installed else None)
-    preflight.require_programs(lambda text: None)
-
-    assert commands[0][:2] == ("apt-get", "update")
-    assert set(preflight.PACKAGES.values()) <= set(commands[1])
-
-
 def test_another_distribution_is_asked_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     there = set(preflight.PACKAGES) - {"nft", "runc"}
     monkeypatch.setattr("shutil.which", lambda name: name if name in there else None)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from glm_dev import distribution
 from glm_dev.cluster import cgroups
 from glm_dev.cluster.binaries import Say
 from glm_dev.cluster.commands import run
@@ -39,7 +40,6 @@ CONTROL_PLANE_WATCHERS, NODE_WATCHERS = 14, 10
 """inotify instances, measured, with one to spare each."""
 INOTIFY = "anon_inode:inotify"
 WATCHER_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
-INSTALL_SECONDS = 600.0
 BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 PROBE_SECONDS = 30.0
 NAMESPACES = ("unshare", "--pid", "--mount", "--net", "--uts", "--ipc", "--fork")
@@ -60,13 +60,24 @@ def check_machine(plan: ClusterPlan, say: Say) -> None:
     Raises:
         ClusterError: what is missing, and what to do about it.
     """
-    require_programs(say)
-    require_kernel()
+    require_host(say)
     require_engine(plan)
     require_visible([cache_dir(), *([plan.engine] if plan.engine else [])])
     available = available_mib(Path("/proc/meminfo").read_text())
     require_room(len(plan.nodes), available, free_disk_mib())
     require_watchers(len(plan.nodes), int(WATCHER_LIMIT.read_text()), watchers_in_use())
+
+
+def require_host(say: Say) -> None:
+    """What no build can bring: asked for first, so that nobody waits for builds in vain.
+
+    Raises:
+        ClusterError: not Linux, not root, a program that cannot be installed, or a kernel that
+            refuses; the message says what to do.
+    """
+    require_linux_root()
+    require_programs(say)
+    require_kernel()
 
 
 def require_linux_root() -> None:
@@ -90,24 +101,10 @@ def require_programs(say: Say) -> None:
     Raises:
         ClusterError: a program is missing and cannot be installed here.
     """
-    missing = missing_packages(PACKAGES)
-    if not missing:
-        return
-    if shutil.which("apt-get"):
-        say(f"Installing {', '.join(missing)} with apt-get")
-        run("apt-get", "update", "-qq", seconds=INSTALL_SECONDS)
-        command = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-qq"]
-        run(*command, "--no-install-recommends", *missing, seconds=INSTALL_SECONDS)
-        missing = missing_packages(PACKAGES)
-    if missing:
-        raise ClusterError(
-            f"Please install {', '.join(missing)} (Debian's names) and run this again."
-        )
-
-
-def missing_packages(packages: dict[str, str]) -> list[str]:
-    """The packages whose programs are not on PATH."""
-    return sorted({package for name, package in packages.items() if not shutil.which(name)})
+    try:
+        distribution.require(PACKAGES, say)
+    except distribution.DistributionError as error:
+        raise ClusterError(str(error)) from error
 
 
 def require_room(nodes: int, available: int, free: int) -> None:

@@ -47,7 +47,7 @@ def rootfs() -> Path:
     """The unpacked tree, made on first use (about a minute).
 
     Raises:
-        BuildError: not root, debootstrap is missing, or it failed.
+        BuildError: not root, debootstrap cannot be installed, or it failed.
     """
     folder = cache_dir() / "images" / f"base-{key()}"
     with locked(cache_dir() / "images" / "base.lock"):

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from glm_dev import distribution
 from glm_dev.images.errors import BuildError
 
 PROGRESS_SECONDS = 15.0
@@ -17,11 +18,16 @@ LAST_WORDS = 1200
 
 
 def need(program: str, package: str) -> str:
-    """The path of a program. Raises BuildError naming Debian's package when it is missing."""
-    found = shutil.which(program)
-    if found is None:
-        raise BuildError(f"{program} is missing; on Debian or Ubuntu: apt-get install {package}")
-    return found
+    """The path of a program, installed from the distribution where it can be.
+
+    Raises:
+        BuildError: it is missing and cannot be installed; the message names Debian's package.
+    """
+    try:
+        distribution.require({program: package}, lambda text: print(text, flush=True))
+    except distribution.DistributionError as error:
+        raise BuildError(str(error)) from error
+    return str(shutil.which(program))
 
 
 def need_root(what: str) -> None:
