@@ -94,12 +94,13 @@ def test_what_goes_wrong_is_counted_where_it_goes_wrong(
     site.kubectl.apply(obj)
     wait_condition(site, namespace, "Ready", "True")
     wait_for("two replicas", lambda: _routable(site, namespace) == 2, 60)
-    failing = engine_pods(site, namespace, "flash")[0]["status"]["podIP"]
-    _behave(failing, fail_status=503)
+    replicas = [pod["status"]["podIP"] for pod in engine_pods(site, namespace, "flash")]
+    _behave(replicas[0], fail_status=503)
     client = gateway()
     answers = [client.ask("one fails", QUESTION, tier="flash", max_tokens=8)[0] for _ in range(6)]
     assert [a for a in answers if not a.right] == []
-    _behave(failing, fail_status=0, inter_token_ms=200)
+    for replica in replicas:  # whichever answers must still be writing when the client leaves
+        _behave(replica, fail_status=0, inter_token_ms=200)
     client.leave_early(QUESTION)
     _forbid_more_pods(site, namespace)
     site.kubectl.run("scale", "glm/vision", "--replicas=3", "-n", namespace)
