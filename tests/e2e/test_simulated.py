@@ -39,6 +39,7 @@ MOVED_IN_GATEWAY = (
 )
 MOVED_IN_OPERATOR = (
     "glm_operator_reconcile_seconds_count",
+    "glm_operator_queue_seconds_count",
     "glm_operator_verifications_total",
     "glm_operator_scale_decisions_total",
     'glm_operator_gpus{state="planned"}',

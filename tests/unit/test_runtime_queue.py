@@ -159,3 +159,21 @@ def test_a_worker_that_waits_is_woken() -> None:
         assert await task == A
 
     on_queue(work)
+
+
+def test_every_wait_for_a_pass_is_told() -> None:
+    waits: list[float] = []
+
+    async def work() -> None:
+        clock = Clock()
+        queue = Queue(clock, lambda: 0.5, waits.append)
+        queue.add(A)
+        clock.now += 2.5
+        await queue.get()
+        queue.add(A)
+        clock.now += 4
+        queue.done(A)
+        await queue.get()
+
+    asyncio.run(work())
+    assert waits == [2.5, 4.0]

@@ -101,7 +101,7 @@ def assemble(settings: Settings) -> Machine:
     lease = _lease(transport, settings, name)
     cluster = KubernetesCluster(transport, fence=lease.fence)
     metrics, http = Metrics(), PodHttp()
-    queue = Queue(time.monotonic, random.random)
+    queue = Queue(time.monotonic, random.random, metrics.queue_seconds.observe)
     inventory = Inventory(lambda change: loop.affected(change), time.monotonic)
     gateways = GatewayPoller(http, queue.add, metrics, monotonic=time.monotonic, wall=time.time)
     verifier = Verifier(

@@ -26,6 +26,12 @@ class Metrics:
             buckets=PASS_BUCKETS,
             registry=self.registry,
         )
+        self.queue_seconds = Histogram(
+            "glm_operator_queue_seconds",
+            "How long objects waited for their pass.",
+            buckets=PASS_BUCKETS,
+            registry=self.registry,
+        )
         self.reconcile_errors = self._counter(
             "reconcile_errors_total", "Reconcile passes that failed, by kind of error.", "error"
         )

@@ -26,11 +26,18 @@ class Queue:
     Args:
         clock: a clock that never goes back, in seconds.
         random: returns a number in [0, 1).
+        waited: told how long each key waited for its pass, in seconds.
     """
 
-    def __init__(self, clock: Callable[[], float], random: Random) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        random: Random,
+        waited: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
         self._clock = clock
         self._random = random
+        self._waited = waited
         self._ready: OrderedDict[Key, float] = OrderedDict()
         self._active: set[Key] = set()
         self._again: dict[Key, float] = {}
@@ -66,8 +73,9 @@ class Queue:
         while not self._ready:
             self._arrived.clear()
             await self._arrived.wait()
-        key, _ = self._ready.popitem(last=False)
+        key, since = self._ready.popitem(last=False)
         self._active.add(key)
+        self._waited(self._clock() - since)
         return key
 
     def done(self, key: Key) -> None:
