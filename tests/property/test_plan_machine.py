@@ -13,7 +13,7 @@ from glm_operator.api import reasons
 from glm_operator.api.status import GLMDeploymentStatus
 from glm_operator.plan.actions import DeletePod
 from glm_operator.plan.observed import Hold, Replica
-from glm_operator.plan.replicas import can_serve, node_fault
+from glm_operator.plan.replicas import can_serve, fleet
 
 NODES = ("gpu-a", "gpu-b", "gpu-c")
 SHAPES = st.sampled_from([(8, 81559), (4, 81559), (2, 143771), (4, 23034), (1, 46068)])
@@ -71,10 +71,10 @@ class Cluster(RuleBasedStateMachine):
 
     @property
     def most_flagships(self) -> int:
-        """As many as are wanted and one to surge, and one for each on a lost node."""
+        """As many as are wanted and one to surge, and one for each that is lost or stuck."""
         wanted = int(self.cluster.spec["tiers"]["flagship"].get("replicas", 1))
-        lost = sum(bool(node_fault(one, self.cluster.nodes)) for one in self.cluster.of("flagship"))
-        return wanted + 1 + lost
+        found = fleet(self.cluster.of("flagship"), self.cluster.nodes, self.cluster.now)
+        return wanted + 1 + len(found.lost) + len(found.stuck)
 
     @staticmethod
     def flagships(pods: dict[str, Replica]) -> int:
@@ -93,6 +93,10 @@ class Cluster(RuleBasedStateMachine):
     @rule(node=st.sampled_from(NODES), ready=st.booleans(), cordoned=st.booleans())
     def a_node_changes(self, node: str, ready: bool, cordoned: bool) -> None:
         self.cluster.set_node(node, ready=ready, unschedulable=cordoned)
+
+    @rule(nodes=st.sets(st.sampled_from(NODES)))
+    def the_scheduler_refuses(self, nodes: set[str]) -> None:
+        self.cluster.refusing = nodes
 
     @rule(node=st.sampled_from(NODES), count=st.integers(0, 4))
     def another_tenant_changes(self, node: str, count: int) -> None:
@@ -161,6 +165,7 @@ class Cluster(RuleBasedStateMachine):
         """Left alone on sound nodes, everything comes to rest, and a plan of it is empty."""
         for name in self.cluster.nodes:
             self.cluster.set_node(name, ready=True, unschedulable=False)
+        self.cluster.refusing = set()
         self.cluster.gateway_ages = [0.2]
         self.cluster.in_flight, self.cluster.held = {}, {}
         if self.cluster.nodes:

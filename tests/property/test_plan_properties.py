@@ -35,7 +35,7 @@ def nodes(draw: st.DrawFn, least: int = 0) -> list[Node]:
         held = draw(st.integers(0, gpus))
         hold = (Hold(GPU, held, "other", "tenant", f"tenant-{index}"),) if held else ()
         ready, cordoned = draw(st.booleans()) or draw(st.booleans()), draw(st.booleans())
-        found.append(replace(node, holds=hold, ready=ready, unschedulable=cordoned and not ready))
+        found.append(replace(node, holds=hold, ready=ready, unschedulable=cordoned))
     return found
 
 

@@ -78,6 +78,8 @@ class ModelCluster:
     defaults: Defaults = field(default_factory=Defaults)
     broken_revisions: set[str] = field(default_factory=set)
     """Revisions whose engines never pass the tool calls."""
+    refusing: set[str] = field(default_factory=set)
+    """Nodes that the scheduler finds too small for our pods, though their GPUs are free."""
     created: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     deleting_since: dict[str, float] = field(default_factory=dict)
@@ -265,10 +267,18 @@ class ModelCluster:
             if self.now - self.deleting_since[pod.name] >= STOP_SECONDS:
                 self._gone(pod.name)
             return
+        if pod.node in self.refusing and not pod.bound:
+            self.pods[pod.name] = replace(pod, unschedulable="1 Insufficient memory.")
+            return
         started = self.now - pod.created_at >= START_SECONDS
         container = pod.container_id or f"container-{pod.uid}"
         self.pods[pod.name] = replace(
-            pod, bound=True, phase="Running", container_id=container, containers_ready=started
+            pod,
+            bound=True,
+            unschedulable="",
+            phase="Running",
+            container_id=container,
+            containers_ready=started,
         )
 
     def settle(self, rounds: int = 400, seconds: float = 5.0) -> int:

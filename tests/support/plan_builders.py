@@ -48,9 +48,11 @@ def failed(name: str, **more: Any) -> Replica:
     return starting(name, **(ended | {"container_id": ""} | more))
 
 
-def report(age: float = 0.5, pod: str = "gateway-0", **flash: Any) -> GatewayReport:
+def report(
+    age: float = 0.5, pod: str = "gateway-0", heard: bool = True, **flash: Any
+) -> GatewayReport:
     """A gateway's report of the flash tier."""
-    return GatewayReport(pod, 1, age, tiers={"flash": GatewayTier(**flash)})
+    return GatewayReport(pod, 1, age, heard, tiers={"flash": GatewayTier(**flash)})
 
 
 def engine(**more: Any) -> EngineSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -278,12 +279,61 @@ def test_a_failed_pod_is_replaced_at_once_and_then_more_and_more_slowly() -> Non
     assert waits == [0.0, 10.0, 20.0, 40.0]
 
 
-def test_a_deleted_pod_comes_back_on_its_node() -> None:
-    made = settled(8, 8)
+def test_a_deleted_pod_comes_back_on_its_node_though_another_would_suit_better() -> None:
+    made = settled(8)
     pod = made.of("flagship")[0]
+    made.nodes["node-0"] = gpu_node("node-0", 2)
     made.execute(DeletePod(pod.name, pod.uid, None, "a person did"))
     made.settle()
     assert [one.node for one in made.of("flagship")] == [pod.node]
+
+
+def test_a_deleted_pod_does_not_wait_for_its_node_while_another_has_room() -> None:
+    made = settled(2, 2)
+    pod = made.of("flagship")[0]
+    made.execute(DeletePod(pod.name, pod.uid, None, "a person did"))
+    (created,) = [one for one in made.plan().actions if isinstance(one, CreatePod)]
+    assert created.node != pod.node
+
+
+def test_a_replica_that_its_node_cannot_take_comes_up_on_another() -> None:
+    made = cluster(2, 2)
+    made.refusing = {"node-1"}
+    for _ in range(30):
+        made.reconcile()
+        made.advance(10)
+    assert [one.node for one in made.of("flagship")] == ["node-2"]
+    assert made.routable("flagship")
+
+
+def test_a_replica_that_no_node_can_take_says_so_and_holds_no_more_than_its_places() -> None:
+    made = cluster(2, 2, 2, 2)
+    made.refusing = set(made.nodes)
+    for _ in range(30):
+        made.reconcile()
+        made.advance(10)
+        assert len(made.of("flagship")) <= 2
+    found = {one["type"]: one for one in made.status["conditions"]}
+    assert found["Degraded"]["reason"] == "Unschedulable"
+    assert "Insufficient memory" in found["FlagshipAvailable"]["message"]
+
+
+def test_a_replica_that_no_node_can_take_is_tried_less_and_less_often() -> None:
+    made = cluster(2, 2, 2)
+    made.refusing = set(made.nodes)
+    begun = []
+    for _ in range(200):
+        begun += [made.now for one in made.reconcile().actions if isinstance(one, CreatePod)]
+        made.advance(10)
+    assert [after - before for before, after in pairwise(begun)] == [60, 120, 240, 480, 960]
+
+
+def test_the_plan_looks_again_when_a_refused_replica_has_waited_for_long() -> None:
+    made = cluster(2, 2)
+    made.refusing = {"node-1"}
+    made.reconcile()
+    made.advance(10)
+    assert made.reconcile().requeue_after_seconds == 50.0
 
 
 # Draining.

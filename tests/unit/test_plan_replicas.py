@@ -74,13 +74,15 @@ def test_a_fleet_sorts_every_pod_once() -> None:
         replica("serving"),
         starting("starting"),
         replica("lost", node="node-9"),
+        starting("stuck", bound=False, unschedulable="no memory", created_at=NOW - 60),
         failed("failed"),
         replica("leaving", terminating=True),
         failed("gone", terminating=True),
     ]
-    found = fleet(pods, SOUND)
+    found = fleet(pods, SOUND, NOW)
     assert [one.name for one in found.usable] == ["serving", "starting"]
     assert [one.name for one in found.lost] == ["lost"]
+    assert [one.name for one in found.stuck] == ["stuck"]
     assert [one.name for one in found.failed] == ["failed"]
     assert [one.name for one in found.terminating] == ["gone", "leaving"]
 
@@ -114,6 +116,10 @@ FREE: dict[str, Any] = {"replicas": {}}
         ([report(age=60.0, **FREE)], SILENT_GATEWAY_SECONDS - 1, False),
         ([report(age=60.0, **FREE)], SILENT_GATEWAY_SECONDS, True),
         ([report(age=60.0, **FREE), report(pod="g-1", replicas={"a": 1})], 10.0, False),
+        ([report(age=3.5, replicas={"a": 2})], 60.0, False),
+        ([report(age=5.0, replicas={"a": 2})], 60.0, True),
+        ([report(age=0.5, heard=False)], 60.0, False),
+        ([report(age=5.0, heard=False)], 60.0, True),
         ([], SILENT_GATEWAY_SECONDS - 1, False),
         ([], SILENT_GATEWAY_SECONDS, True),
         ([report(replicas={"a": 1})], 300.0, True),
@@ -128,6 +134,10 @@ FREE: dict[str, Any] = {"replicas": {}}
         "silent gateway, early",
         "silent gateway",
         "one silent, one busy",
+        "a busy one that missed a few polls",
+        "a busy one that went silent",
+        "not heard yet, as after a restart of the operator",
+        "never heard",
         "no gateway, early",
         "no gateway",
         "time is up",

@@ -20,7 +20,7 @@ def move(
     all_nodes = nodes(gpus) | (extra or {})
     view = View(all_nodes, (), NOW)
     target = Target("new", desired, Demand("flash", GPU, 1, lambda _: ""))
-    return step(fleet(pods, all_nodes), target, view, Room(all_nodes.values(), pods))
+    return step(fleet(pods, all_nodes, NOW), target, view, Room(all_nodes.values(), pods))
 
 
 def names(replicas: Sequence[Replica]) -> list[str]:
@@ -159,3 +159,38 @@ def test_a_failed_replica_that_nobody_needs_is_deleted(pods: list[Replica]) -> N
 def test_want_of_room_is_told() -> None:
     moves = move([replica("a")], 4, gpus=2)
     assert (moves.create, moves.short) == (1, 2)
+
+
+def refused(name: str, seconds: float = 90.0, **more: object) -> Replica:
+    """A pinned replica that the scheduler has refused since so many seconds."""
+    waiting = {"bound": False, "phase": "Pending", "unschedulable": "1 Insufficient memory."}
+    return starting(name, created_at=NOW - seconds, **waiting, **more)
+
+
+def test_a_replica_that_the_scheduler_refuses_for_long_is_made_again_elsewhere() -> None:
+    moves = move([refused("a")], 1)
+    assert (moves.create, moves.discard, moves.keep) == (1, (), ())
+
+
+def test_a_replica_that_was_refused_a_moment_ago_may_still_be_placed() -> None:
+    moves = move([refused("a", 30)], 1)
+    assert (moves.create, names(moves.keep)) == (0, ["a"])
+
+
+def test_a_stuck_replica_goes_once_its_successor_serves() -> None:
+    assert names(move([refused("a"), replica("b")], 1).discard) == ["a"]
+
+
+def test_a_stuck_replica_stays_where_there_is_no_other_place() -> None:
+    moves = move([refused("a")], 1, gpus=1)
+    assert (moves.create, moves.discard, moves.short) == (0, (), 1)
+
+
+def test_of_stuck_replicas_only_the_youngest_keeps_its_place() -> None:
+    moves = move([refused("a", 200), refused("b", 100)], 1)
+    assert (moves.create, names(moves.discard)) == (1, ["a"])
+
+
+def test_a_replica_that_was_pinned_to_a_node_that_is_gone_goes() -> None:
+    never = refused("a", node="node-9")
+    assert names(move([never, replica("b")], 1).discard) == ["a"]

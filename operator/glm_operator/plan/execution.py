@@ -19,6 +19,7 @@ from glm_operator.plan.replicas import (
     had_traffic,
     is_drained,
     is_serving,
+    stuck_at,
 )
 from glm_operator.plan.rollout import Moves, View
 
@@ -46,17 +47,26 @@ def label_only(replicas: Iterable[Replica], view: View, steps: Steps) -> None:
 
 def carry_out(fleet: Fleet, moves: Moves, view: View, drain_seconds: float, steps: Steps) -> None:
     """Add what the moves mean for the replicas that exist."""
-    for replica in (*fleet.lost, *fleet.failed, *fleet.terminating):
+    for replica in (*fleet.lost, *fleet.stuck, *fleet.failed, *fleet.terminating):
         _patch(replica, False, replica.draining_since, steps)
     for replica in moves.keep:
         _patch(replica, can_serve(replica, view.nodes), None, steps)
+        stuck = stuck_at(replica)
+        steps.wake_at.extend([] if stuck is None else [stuck])
     for replica in moves.remove:
         _remove(replica, view, drain_seconds, steps)
     for replica in moves.discard:
-        why = "it failed" if replica in fleet.failed else "it is lost and not wanted any more"
-        steps.delete.append(DeletePod(replica.name, replica.uid, None, why))
+        steps.delete.append(DeletePod(replica.name, replica.uid, None, _why(replica, fleet)))
     if moves.retry_at is not None:
         steps.wake_at.append(moves.retry_at)
+
+
+def _why(replica: Replica, fleet: Fleet) -> str:
+    if replica in fleet.failed:
+        return "it failed"
+    if replica in fleet.stuck:
+        return f"the scheduler cannot place it: {replica.unschedulable}"
+    return "it is lost and not wanted any more"
 
 
 def _patch(replica: Replica, routable: bool, since: float | None, steps: Steps) -> None:

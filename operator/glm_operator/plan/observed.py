@@ -126,6 +126,9 @@ class GatewayReport:
     pod: str
     generation: int
     age_seconds: float
+    """Since the gateway last answered; since it was first asked where it never has."""
+    heard: bool = True
+    """Whether it has answered yet; where not, all else here says nothing."""
     started_at: float = 0.0
     tiers: Mapping[str, GatewayTier] = field(default_factory=dict)
 

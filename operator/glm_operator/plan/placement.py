@@ -37,6 +37,8 @@ class Demand:
     """GPUs in one piece that should stay together for a larger tier; 0: nothing to keep whole."""
     engine: str = ""
     """Names what `refuses` judges by: demands of one engine share its answers."""
+    homes: frozenset[str] = frozenset()
+    """Nodes that come before all others where they have room."""
 
 
 def tolerates(toleration: Mapping[str, str], taint: Taint) -> bool:
@@ -83,8 +85,8 @@ def health_refusal(node: Node) -> str:
     return "is cordoned" if node.unschedulable else ""
 
 
-Cost = tuple[int, int, int, str]
-"""How dear a node is to a demand: holes lost, GPUs left over, siblings there, its name."""
+Cost = tuple[bool, int, int, int, str]
+"""How dear a node is to a demand: no home, holes lost, GPUs left over, siblings, its name."""
 
 
 @dataclass(slots=True)
@@ -103,24 +105,28 @@ class Room:
         self._held: dict[tuple[str, str], int] = {}
         self._tiers: dict[tuple[str, str], int] = {}
         self._withheld: set[str] = set()
-        self._queues: dict[tuple[str, str, int, int], _Queue] = {}
+        self._counted: set[str] = set()
+        self._queues: dict[tuple[str, str, int, int, frozenset[str]], _Queue] = {}
         # Shared by all copies: within one plan an engine's hosts do not change.
         self._hosts: dict[tuple[str, str, int], frozenset[str]] = {}
         self._count_held(replicas)
 
     def _count_held(self, replicas: Iterable[Replica]) -> None:
         """Inventory first; replicas that it does not show yet hold GPUs where they are pinned."""
-        counted = set()
         for node in self._nodes.values():
             for hold in node.holds:
-                counted.add(hold.uid)
+                self._counted.add(hold.uid)
                 self._hold(node.name, hold.resource, hold.count)
         for replica in replicas:
             if replica.phase in FINISHED_PHASES or not replica.node:
                 continue
             self._join(replica.node, replica.tier)
-            if replica.uid not in counted:
+            if not self.counts(replica):
                 self._hold(replica.node, replica.resource, replica.gpus)
+
+    def counts(self, replica: Replica) -> bool:
+        """Whether the inventory already counts a replica's GPUs on some node."""
+        return replica.uid in self._counted
 
     def _hold(self, node: str, resource: str, count: int) -> None:
         self._held[node, resource] = self._held.get((node, resource), 0) + count
@@ -138,6 +144,7 @@ class Room:
         twin = Room((), ())
         twin._nodes = self._nodes
         twin._held = dict(self._held)
+        twin._counted = self._counted
         twin._tiers = dict(self._tiers)
         twin._withheld = set(self._withheld)
         twin._queues = {
@@ -173,7 +180,7 @@ class Room:
         return placed
 
     def _queue(self, demand: Demand) -> _Queue:
-        key = demand.engine, demand.tier, demand.gpus, demand.hole
+        key = demand.engine, demand.tier, demand.gpus, demand.hole, demand.homes
         if key not in self._queues:
             nodes = (self._nodes[name] for name in self._hosts_of(demand))
             heap = [self._cost(node, demand) for node in nodes if self._fits(node, demand)]
@@ -207,7 +214,8 @@ class Room:
         free = self.free(node, demand.resource)
         left = free - demand.gpus
         lost = free // demand.hole - left // demand.hole if demand.hole else 0
-        return lost, left, self._tiers.get((node.name, demand.tier), 0), node.name
+        siblings = self._tiers.get((node.name, demand.tier), 0)
+        return node.name not in demand.homes, lost, left, siblings, node.name
 
     def withhold_best(self, demand: Demand) -> None:
         """Keep the node that is nearest to having room for a waiting replica from other tiers."""

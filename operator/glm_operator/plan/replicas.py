@@ -15,6 +15,9 @@ RETRY_BASE_SECONDS = 10.0
 RETRY_LIMIT_SECONDS = 300.0
 LONG_LIFE_SECONDS = 600.0
 """A replica that lived this long did not fail because of how it was started."""
+STUCK_SECONDS, STUCK_LIMIT_SECONDS = 60.0, 960.0
+"""How long the scheduler may refuse a pinned replica before another node is tried: at first, and
+at most; it doubles with each replica in a row."""
 
 
 def is_verified(replica: Replica) -> bool:
@@ -36,6 +39,22 @@ def node_fault(replica: Replica, nodes: Mapping[str, Node]) -> str:
     if node is None:
         return "is gone"
     return "" if node.ready else "is not ready"
+
+
+def stuck_at(replica: Replica) -> float | None:
+    """When a pinned replica counts as stuck; None while the scheduler has not refused it."""
+    refused = bool(replica.node) and not replica.bound and bool(replica.unschedulable)
+    patience = min(STUCK_LIMIT_SECONDS, STUCK_SECONDS * 2.0 ** min(replica.attempt, 10))
+    return replica.created_at + patience if refused else None
+
+
+def is_stuck(replica: Replica, now: float) -> bool:
+    """Whether the scheduler has refused the replica's node for too long.
+
+    The planner sees GPUs; the node may lack CPU or memory, or another scheduler was faster.
+    """
+    since = stuck_at(replica)
+    return since is not None and now >= since
 
 
 def can_serve(replica: Replica, nodes: Mapping[str, Node]) -> bool:
@@ -66,31 +85,33 @@ class Fleet:
     """On a sound node and not ended; serving, starting or draining."""
     lost: tuple[Replica, ...]
     """On a node that is gone or not ready."""
+    stuck: tuple[Replica, ...]
+    """Refused by the scheduler for long. Each holds its place, so its successor goes elsewhere."""
     failed: tuple[Replica, ...]
     terminating: tuple[Replica, ...]
 
     @property
     def all(self) -> tuple[Replica, ...]:
         """Every pod of the tier."""
-        return (*self.usable, *self.lost, *self.failed, *self.terminating)
+        return (*self.usable, *self.lost, *self.stuck, *self.failed, *self.terminating)
 
     def of_revision(self, revision: str) -> Fleet:
         """The same pods as if all were of one revision."""
+        parts = (self.usable, self.lost, self.stuck, self.failed, self.terminating)
         return Fleet(
-            *(
-                tuple(replace(one, revision=revision) for one in part)
-                for part in (self.usable, self.lost, self.failed, self.terminating)
-            )
+            *(tuple(replace(one, revision=revision) for one in part) for part in parts)
         )
 
 
-def fleet(replicas: Iterable[Replica], nodes: Mapping[str, Node]) -> Fleet:
+def fleet(replicas: Iterable[Replica], nodes: Mapping[str, Node], now: float) -> Fleet:
     """Sort the replicas of one tier; the order of the input does not matter."""
     ordered = sorted(replicas, key=lambda replica: replica.name)
     alive = [one for one in ordered if not one.terminating and not is_finished(one)]
+    sound = [one for one in alive if not node_fault(one, nodes)]
     return Fleet(
-        usable=tuple(one for one in alive if not node_fault(one, nodes)),
+        usable=tuple(one for one in sound if not is_stuck(one, now)),
         lost=tuple(one for one in alive if node_fault(one, nodes)),
+        stuck=tuple(one for one in sound if is_stuck(one, now)),
         failed=tuple(one for one in ordered if is_finished(one) and not one.terminating),
         terminating=tuple(one for one in ordered if one.terminating),
     )
@@ -129,14 +150,15 @@ def is_drained(
         return False
     if now - since >= timeout_seconds:
         return True
-    if not all(is_fresh(report) for report in reports) or not reports:
-        silent_long = now - since >= SILENT_GATEWAY_SECONDS
-        fresh = [report for report in reports if is_fresh(report)]
-        return silent_long and all(_let_go(replica, report, since, now) for report in fresh)
+    if not reports:
+        return now - since >= SILENT_GATEWAY_SECONDS
     return all(_let_go(replica, report, since, now) for report in reports)
 
 
 def _let_go(replica: Replica, report: GatewayReport, since: float, now: float) -> bool:
+    silent_since = max(since, now - report.age_seconds)
+    if not is_fresh(report):
+        return now - silent_since >= SILENT_GATEWAY_SECONDS
     tier = report.tiers.get(replica.tier)
     told = now - report.age_seconds >= since
     if tier is None:

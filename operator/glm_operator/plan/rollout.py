@@ -43,7 +43,7 @@ class Moves:
     remove: tuple[Replica, ...] = ()
     """Usable replicas to drain and delete."""
     discard: tuple[Replica, ...] = ()
-    """Failed or lost replicas to delete without a drain."""
+    """Failed, lost or stuck replicas to delete without a drain."""
     create: int = 0
     attempt: int = 0
     """Failures in a row that the new replicas inherit."""
@@ -82,9 +82,13 @@ def step(fleet: Fleet, target: Target, view: View, room: Room) -> Moves:
     return Moves(
         keep=(*kept, *old_kept),
         remove=tuple(one for one in reversed(ranked) if one.uid not in staying),
-        discard=_discard(fleet, failures, target, blocked=wanted > 0 and create == 0),
+        discard=(
+            *_discard_failed(failures, blocked=wanted > 0 and create == 0),
+            *_discard_lost(fleet, target, view),
+            *_discard_stuck(fleet, target.desired - _serving(kept, view)),
+        ),
         create=create,
-        attempt=max((failures_in_a_row(one) for one in failures.due), default=0),
+        attempt=max((failures_in_a_row(one) for one in (*failures.due, *fleet.stuck)), default=0),
         short=wanted - create,
         retry_at=min((retry_at(one) for one in failures.waiting), default=None),
     )
@@ -148,10 +152,26 @@ def _failures(fleet: Fleet, target: Target, missing: int, now: float) -> _Failur
     )
 
 
-def _discard(
-    fleet: Fleet, failures: _Failures, target: Target, *, blocked: bool
-) -> tuple[Replica, ...]:
+def _discard_failed(failures: _Failures, *, blocked: bool) -> tuple[Replica, ...]:
     """A failed pod stays as the record of its failure until its successor is made."""
-    replaced = () if blocked else failures.due
-    lost = fleet.lost if target.desired == 0 else ()
-    return (*failures.superseded, *replaced, *lost)
+    return (*failures.superseded, *(() if blocked else failures.due))
+
+
+def _discard_lost(fleet: Fleet, target: Target, view: View) -> tuple[Replica, ...]:
+    """A lost replica may come back with its node; one that was never bound to it cannot.
+
+    Kubernetes collects the bound pods of a node that is gone, and no others.
+    """
+    if target.desired == 0:
+        return fleet.lost
+    return tuple(one for one in fleet.lost if not one.bound and one.node not in view.nodes)
+
+
+def _discard_stuck(fleet: Fleet, missing: int) -> tuple[Replica, ...]:
+    """A stuck replica stays while its successor may get stuck too, the youngest longest.
+
+    Its place counts as taken, so a successor goes elsewhere; one for each that is missing, so
+    that a tier which fits nowhere does not take the whole cluster's places.
+    """
+    youngest_first = sorted(fleet.stuck, key=lambda one: (-one.created_at, one.name))
+    return tuple(youngest_first[max(0, missing) :])

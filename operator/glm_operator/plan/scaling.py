@@ -86,7 +86,7 @@ class _Load:
 
 def is_fresh(report: GatewayReport) -> bool:
     """Whether a report still says something about now."""
-    return report.age_seconds <= STALE_SECONDS
+    return report.heard and report.age_seconds <= STALE_SECONDS
 
 
 def decide(signals: Signals, policy: Policy, memory: ScalingMemory, now: float) -> Decision:

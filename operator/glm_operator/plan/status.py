@@ -64,7 +64,7 @@ def _plan(tier: TierPlan) -> dict[str, Any]:
 def _tier(scene: Scene, tier: TierPlan) -> dict[str, Any]:
     ready = len(tier.serving)
     return {
-        "replicas": len(tier.fleet.usable) + len(tier.fleet.lost),
+        "replicas": len((*tier.fleet.usable, *tier.fleet.lost, *tier.fleet.stuck)),
         "readyReplicas": ready,
         "desiredReplicas": tier.desired,
         "summary": f"{ready}/{tier.desired}",

@@ -115,13 +115,13 @@ class TierPlanner:
 
     def plan(self, name: str, spec: Tier, course: Course, hole: int) -> TierPlan:
         """Plan one tier. `hole`: GPUs in one piece that a larger tier needs."""
-        found = fleet(self._scene.replicas(name), self._scene.view.nodes)
+        found = fleet(self._scene.replicas(name), self._scene.view.nodes, self._scene.view.now)
         serving = tuple(one for one in found.usable if is_serving(one, self._scene.view.nodes))
         base = TierPlan(name, spec, course, found, Moves(), len(found.usable), serving)
         if course.engine is None:
             label_only(found.all, self._scene.view, self._steps)
             return replace(base, nodes=_nodes(found.usable, ()))
-        demand = demand_of(course.engine, hole)
+        demand = replace(demand_of(course.engine, hole), homes=_homes(found, course.revision))
         self._reserve_unpinned(found, demand)
         decision = self._scale(base, demand)
         desired = decision.desired if decision else self._wanted(base)
@@ -140,17 +140,17 @@ class TierPlanner:
 
     def leave(self, tier: str, drain_seconds: float) -> None:
         """Take away every replica of a tier that the object no longer has."""
-        found = fleet(self._scene.replicas(tier), self._scene.view.nodes)
+        found = fleet(self._scene.replicas(tier), self._scene.view.nodes, self._scene.view.now)
         if self._scene.mode is not Mode.LIVE:
             label_only(found.all, self._scene.view, self._steps)
             return
-        moves = Moves(remove=found.usable, discard=(*found.failed, *found.lost))
+        moves = Moves(remove=found.usable, discard=(*found.failed, *found.lost, *found.stuck))
         carry_out(found, moves, self._scene.view, drain_seconds, self._steps)
 
     def _reserve_unpinned(self, found: Fleet, demand: Demand) -> None:
         """A replica that the scheduler has not placed yet will take GPUs of some node."""
         for replica in found.usable:
-            if not replica.node:
+            if not replica.node and not self._room.counts(replica):
                 self._room.take(demand)
 
     def _wanted(self, base: TierPlan) -> int:
@@ -217,6 +217,12 @@ class TierPlanner:
         for _ in range(moves.short):
             self._room.withhold_best(demand)
         return sentence
+
+
+def _homes(found: Fleet, revision: str) -> frozenset[str]:
+    """Nodes of replicas that somebody else deleted: what comes in their place belongs there."""
+    gone = (one for one in found.terminating if one.draining_since is None)
+    return frozenset(one.node for one in gone if one.node and one.revision == revision)
 
 
 def _nodes(replicas: tuple[Replica, ...], made: list[CreatePod] | tuple[()]) -> tuple[str, ...]:
