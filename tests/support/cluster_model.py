@@ -7,6 +7,7 @@ until a pod is gone, a container gets ready some time after its pod, a drained p
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -125,7 +126,13 @@ class ModelCluster:
         for index, age in enumerate(self.gateway_ages):
             first = index == 0
             tiers = {tier: self._gateway_tier(tier, first) for tier in self.spec["tiers"]}
-            yield GatewayReport(f"vision-gateway-{index}", self.generation, age, tiers=tiers)
+            yield GatewayReport(f"vision-gateway-{index}", self._routed_by(), age, tiers=tiers)
+
+    def _routed_by(self) -> int:
+        """The generation of the configuration that the gateways watch."""
+        live = self.children.get(("ConfigMap", "vision-gateway"), {})
+        text = live.get("data", {}).get(names.GATEWAY_CONFIG_KEY, '{"generation": 0}')
+        return int(json.loads(text)["generation"])
 
     def _gateway_tier(self, tier: str, first: bool) -> GatewayTier:
         mine = [pod for pod in self.pods.values() if pod.tier == tier]

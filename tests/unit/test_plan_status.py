@@ -11,6 +11,7 @@ import pytest
 
 from cluster_model import ModelCluster
 from glm_operator.api import reasons
+from glm_operator.plan.actions import Apply
 from glm_operator.plan.conditions import Condition, render
 from plan_builders import FLAGSHIP, FLASH, cluster
 
@@ -30,8 +31,8 @@ def condition(found: ModelCluster, kind: str) -> dict[str, Any]:
     return next(one for one in found.plan().status["conditions"] if one["type"] == kind)
 
 
-def settled(**spec: Any) -> ModelCluster:
-    made = cluster(8, flash=FLASH, **spec)
+def settled(flash: dict[str, Any] = FLASH, **spec: Any) -> ModelCluster:
+    made = cluster(8, flash=flash, **spec)
     made.settle()
     return made
 
@@ -67,6 +68,11 @@ TROUBLES: dict[str, tuple[Spoil, str, str]] = {
         lambda one: spoil(one, waiting_reason="CrashLoopBackOff", failure="OOMKilled: exit 137"),
         "EngineFailed",
         "OOMKilled: exit 137",
+    ),
+    "between two crashes": (
+        lambda one: spoil(one, restarts=9, failure="Error, exit code 1: CUDA out of memory"),
+        "EngineFailed",
+        "CUDA out of memory",
     ),
     "scheduler": (
         lambda one: spoil(one, unschedulable="0/1 nodes: 1 Insufficient cpu"),
@@ -145,6 +151,62 @@ def test_ready_is_not_true_for_an_edit_that_serves_nowhere_yet() -> None:
     assert condition(made, "FlagshipAvailable")["status"] == "True"
 
 
+def test_ready_is_not_true_while_a_gateway_routes_by_an_older_generation() -> None:
+    made = settled()
+    route = made.children["ConfigMap", "vision-gateway"]
+    made.edit(routing__autoModel="other")
+    made.reconcile()
+    # As if the API server had refused the new configuration, or a gateway had not taken it up.
+    made.children["ConfigMap", "vision-gateway"] = route
+    found = condition(made, "Ready")
+    assert (found["status"], found["reason"]) == ("False", "RollingOut")
+    assert found["message"] == "vision-gateway-0 still routes by generation 1 of the object."
+
+
+def test_ready_comes_only_after_a_gateway_was_heard_of() -> None:
+    made = cluster(8)
+    made.gateway_ages = []
+    made.settle()
+    assert "No gateway has told" in condition(made, "Ready")["message"]
+    made.gateway_ages = [0.2]
+    made.settle()
+    assert condition(made, "Ready")["status"] == "True"
+
+
+def test_ready_stays_true_while_no_gateway_can_be_asked_and_nothing_changed() -> None:
+    made = settled()
+    made.gateway_ages = []
+    assert condition(made, "Ready")["status"] == "True"
+
+
+def test_an_edit_that_leaves_the_routing_as_it_is_does_not_write_it_again() -> None:
+    made = settled(flash={**FLASH, "scaling": {"mode": "Off"}})
+    made.edit(tiers__flash__replicas=2)
+    kinds = [one.manifest["kind"] for one in made.plan().actions if isinstance(one, Apply)]
+    assert "ConfigMap" not in kinds
+    assert condition(made, "Ready")["status"] == "True"
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [
+        ({"routing__autoModel": "other"}, "autoModel"),
+        ({"gateway": {"limits": {"maxHeldRequests": 5}}}, "limits"),
+        ({"gateway": {"replicas": 3}}, "gateway"),
+        ({"gateway": {"service": {"type": "NodePort"}}}, "gateway"),
+        ({"tiers__flagship__replicas": 2}, "flagship.replicas"),
+    ],
+)
+def test_an_edit_that_waits_while_paused_is_named(edit: dict[str, Any], named: str) -> None:
+    made = settled()
+    made.edit(mode="Paused", **edit)
+    made.settle()
+    for kind in ("Ready", "Planned"):
+        found = condition(made, kind)
+        assert (found["status"], found["reason"]) == ("False", "Paused")
+        assert found["message"] == f"{named} has an edit that waits until mode is Live again."
+
+
 def test_one_of_two_replicas_is_ready_and_says_so() -> None:
     made = cluster(8, flagship=FLAGSHIP | {"replicas": 2})
     made.settle()
@@ -166,7 +228,7 @@ def test_a_replica_that_lacks_a_gpu_degrades_what_serves() -> None:
 
 @pytest.mark.parametrize(
     ("mode", "status", "reason"),
-    [("Off", "False", "Unavailable"), ("External", "True", "ScaledToZero")],
+    [("Off", "False", "Unavailable"), ("External", "False", "Unavailable")],
 )
 def test_flash_at_zero_is_asleep_only_where_something_wakes_it(
     mode: str, status: str, reason: str

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from glm_operator import catalog
@@ -55,7 +57,7 @@ def _desired(scene: Scene, tiers: Sequence[TierPlan]) -> Iterator[tuple[dict[str
         yield stamped(budget), POLICIES
     yield stamped(gateway.service_account(owner)), GATEWAYS
     yield stamped(gateway.role_binding(owner)), GATEWAYS
-    yield stamped(gateway.config_map(owner, _config(scene, tiers))), GATEWAYS
+    yield stamped(gateway.config_map(owner, routing(scene, tiers))), GATEWAYS
     yield stamped(gateway.service(owner, spec.gateway.service.type.value)), GATEWAYS
     pods = gateway.GatewayPods(
         scene.defaults.gateway_image,
@@ -69,6 +71,43 @@ def _desired(scene: Scene, tiers: Sequence[TierPlan]) -> Iterator[tuple[dict[str
         owner, gateway.gateway_name(owner), selector, spec.gateway.replicas
     )
     yield stamped(budget), POLICIES
+
+
+def routing(scene: Scene, tiers: Sequence[TierPlan]) -> gateway.GatewayConfig:
+    """The gateways' configuration. Its generation is that of the last edit that changed it."""
+    wanted = _config(scene, tiers)
+    live = live_routing(scene)
+    same = live == gateway.config_document(scene.owner, wanted) | {
+        "generation": live.get("generation")
+    }
+    return replace(wanted, generation=int(live["generation"])) if same else wanted
+
+
+def live_routing(scene: Scene) -> Mapping[str, Any]:
+    """The configuration that the gateways watch now; empty where there is none to read."""
+    name = gateway.gateway_name(scene.owner)
+    data = scene.observed.children.get(("ConfigMap", name), {}).get("data") or {}
+    try:
+        found = json.loads(data.get(names.GATEWAY_CONFIG_KEY, ""))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def waiting_edits(scene: Scene, tiers: Sequence[TierPlan]) -> tuple[str, ...]:
+    """Parts of the spec that differ from what is in effect beside the pods, while Paused."""
+    spec, name = scene.observed.object.spec, gateway.gateway_name(scene.owner)
+    wanted = gateway.config_document(scene.owner, _config(scene, tiers))
+    changed = {
+        key for key, value in live_routing(scene).items() if wanted.get(key, value) != value
+    } - {"generation"}
+    deployment = scene.observed.children.get(("Deployment", name), {}).get("spec") or {}
+    service = scene.observed.children.get(("Service", name), {}).get("spec") or {}
+    of_gateway = (
+        deployment.get("replicas", spec.gateway.replicas) != spec.gateway.replicas
+        or service.get("type", spec.gateway.service.type) != spec.gateway.service.type
+    )
+    return (*sorted(changed), *(["gateway"] if of_gateway else []))
 
 
 def _config(scene: Scene, tiers: Sequence[TierPlan]) -> gateway.GatewayConfig:

@@ -6,12 +6,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from glm_operator.api import names, reasons
-from glm_operator.api.enums import Mode, ScalingMode
-from glm_operator.api.tier import FlashTier
+from glm_operator.api.enums import Mode
+from glm_operator.plan.admission import PAUSED_SENTENCE
+from glm_operator.plan.children import routing, waiting_edits
 from glm_operator.plan.conditions import FALSE, TRUE, UNKNOWN, Condition
 from glm_operator.plan.observed import Replica
 from glm_operator.plan.replicas import is_finished, is_verified, node_fault
-from glm_operator.plan.tier import Scene, TierPlan
+from glm_operator.plan.scaling import is_fresh
+from glm_operator.plan.tier import (
+    SCALED_BY_SCALE,
+    Scene,
+    TierPlan,
+    scaled_by,
+    scaled_by_operator,
+)
 
 READY, PLANNED, PROGRESSING, DEGRADED = "Ready", "Planned", "Progressing", "Degraded"
 TOOL_CALL, GATEWAY, UNAUTHENTICATED = "ToolCallVerified", "GatewayAvailable", "Unauthenticated"
@@ -54,6 +62,7 @@ def _planned(scene: Scene, tiers: Sequence[TierPlan]) -> Condition:
         if tier.course.resolution.engine is None:
             return Condition(PLANNED, FALSE, reasons.DOES_NOT_FIT, misfit(tier))
     held = [f"{tier.name} {tier.course.held}" for tier in tiers if tier.course.held]
+    held += [f"{part} {PAUSED_SENTENCE}" for part in _waiting(scene, tiers)]
     if held:
         reason = reasons.TIER_PAUSED if scene.mode is Mode.PAUSED else reasons.WAITING_FOR_GPUS
         return Condition(PLANNED, FALSE, reason, f"{'; '.join(held)}.")
@@ -61,6 +70,15 @@ def _planned(scene: Scene, tiers: Sequence[TierPlan]) -> Condition:
     if short:
         return Condition(PLANNED, FALSE, reasons.WAITING_FOR_GPUS, f"{'; '.join(short)}.")
     return Condition(PLANNED, TRUE, reasons.FITS, f"{'; '.join(_sizes(tiers))}.")
+
+
+def _waiting(scene: Scene, tiers: Sequence[TierPlan]) -> list[str]:
+    """Parts of the object whose edits wait because it is paused, tiers' revisions apart."""
+    if scene.mode is not Mode.PAUSED:
+        return []
+    fixed = (one for one in tiers if one.course.engine and not scaled_by_operator(one.spec))
+    resized = [f"{one.name}.replicas" for one in fixed if one.desired != one.spec.replicas]
+    return [*resized, *waiting_edits(scene, tiers)]
 
 
 def _sizes(tiers: Sequence[TierPlan]) -> Iterator[str]:
@@ -103,11 +121,12 @@ def _sleeping(kind: str, tier: TierPlan) -> Condition:
     if tier.limited:
         message = f"Requests are held, and a replica {tier.limited}."
         return Condition(kind, FALSE, reasons.WAITING_FOR_GPUS, message)
-    if isinstance(tier.spec, FlashTier) and tier.spec.scaling.mode is not ScalingMode.OFF:
+    if scaled_by_operator(tier.spec):
         leaving = "The last replica is leaving; the next request keeps or wakes one."
         message = leaving if tier.fleet.all else "No replica runs; the next request wakes one."
         return Condition(kind, TRUE, reasons.SCALED_TO_ZERO, message)
-    message = "replicas is 0, and nothing but an edit changes that."
+    changed_by = "your autoscaler" if scaled_by(tier) == SCALED_BY_SCALE else "an edit"
+    message = f"replicas is 0, and nothing but {changed_by} changes that."
     return Condition(kind, FALSE, reasons.UNAVAILABLE, message)
 
 
@@ -142,7 +161,9 @@ def trouble(replica: Replica, scene: Scene) -> Cause | None:
         return Cause(reasons.UNSCHEDULABLE, f"{replica.name}: {replica.unschedulable}")
     if replica.verified is False and not is_verified(replica):
         return _unverified(replica)
-    if replica.waiting_reason in CRASHING:
+    # Between two crashes the container runs again, and is no better for it.
+    crashed = replica.restarts > 0 and replica.failure and not replica.containers_ready
+    if crashed or replica.waiting_reason in CRASHING:
         text = replica.failure or replica.waiting_message
         return Cause(reasons.ENGINE_FAILED, f"{replica.name}: {text}")
     return None
@@ -234,7 +255,7 @@ def _ready(
         return Condition(READY, FALSE, reasons.PLAN_ONLY, PLAN_SENTENCE)
     wanted = {AVAILABLE[tier.name] for tier in tiers}
     blocks = [one for one in available if one.type in wanted and one.status != TRUE]
-    if any(tier.course.held for tier in tiers):
+    if any(tier.course.held for tier in tiers) or _waiting(scene, tiers):
         blocks.insert(0, planned)
     blocks.extend([gateway] if gateway.status != TRUE else [])
     if blocks:
@@ -243,7 +264,31 @@ def _ready(
     if behind is not None:
         message = f"{behind.name} still serves an older revision only."
         return Condition(READY, FALSE, reasons.ROLLING_OUT, message)
+    outdated = _outdated_gateway(scene, tiers)
+    if outdated:
+        return Condition(READY, FALSE, reasons.ROLLING_OUT, outdated)
     return Condition(READY, TRUE, reasons.SERVING, "The gateway answers requests for every tier.")
+
+
+def _outdated_gateway(scene: Scene, tiers: Sequence[TierPlan]) -> str:
+    """Which gateway does not route as this generation asks, as a sentence; empty: none."""
+    if scene.mode is Mode.PAUSED:
+        return ""
+    wanted = routing(scene, tiers).generation
+    fresh = [report for report in scene.view.reports if is_fresh(report)]
+    older = [report for report in fresh if report.generation < wanted]
+    if older:
+        return f"{older[0].pod} still routes by generation {older[0].generation} of the object."
+    if fresh or _was_ready(scene, wanted):
+        return ""
+    return "No gateway has told the operator yet by which generation it routes."
+
+
+def _was_ready(scene: Scene, generation: int) -> bool:
+    """Whether the object was found ready since its routing last changed."""
+    stored = scene.observed.status.get("conditions") or ()
+    ready = next((one for one in stored if one.get("type") == READY), {})
+    return ready.get("status") == TRUE and int(ready.get("observedGeneration", 0)) >= generation
 
 
 def _is_behind(tier: TierPlan) -> bool:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from glm_operator.api.enums import Mode
-from glm_operator.api.tier import FlashTier
 from glm_operator.manifests.gateway import gateway_name, service_url
 from glm_operator.manifests.labels import selector_text, tier_selector
 from glm_operator.plan.conditions import Condition, render
-from glm_operator.plan.tier import Scene, TierPlan, scaled_by_operator
+from glm_operator.plan.tier import Scene, TierPlan, scaled_by
 
 MAX_REJECTED = 32
 """A cluster of many shapes would fill the object; the first are the most telling."""
@@ -73,11 +72,3 @@ def _tier(scene: Scene, tier: TierPlan) -> dict[str, Any]:
         "updateAvailable": tier.course.resolution.update,
         "scaledBy": scaled_by(tier),
     }
-
-
-def scaled_by(tier: TierPlan) -> str:
-    """Who sets the number of replicas: Operator, Scale (an autoscaler or kubectl) or Spec."""
-    if scaled_by_operator(tier.spec):
-        return "Operator"
-    external = isinstance(tier.spec, FlashTier) and tier.spec.scaling.mode.value == "External"
-    return "Scale" if external else "Spec"

@@ -92,6 +92,18 @@ def scaled_by_operator(spec: Tier) -> bool:
     return isinstance(spec, FlashTier) and spec.scaling.mode is ScalingMode.INTERNAL
 
 
+SCALED_BY_SCALE = "Scale"
+"""An autoscaler or kubectl sets the number of replicas, through the scale subresource."""
+
+
+def scaled_by(tier: TierPlan) -> str:
+    """Who sets the number of replicas: Operator, Scale (an autoscaler or kubectl) or Spec."""
+    if scaled_by_operator(tier.spec):
+        return "Operator"
+    external = isinstance(tier.spec, FlashTier) and tier.spec.scaling.mode is ScalingMode.EXTERNAL
+    return SCALED_BY_SCALE if external else "Spec"
+
+
 def promised(spec: Tier) -> int:
     """Replicas that the user is owed whatever the load."""
     if isinstance(spec, FlashTier) and scaled_by_operator(spec):
