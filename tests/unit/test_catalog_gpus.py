@@ -7,6 +7,7 @@ import pytest
 from glm_operator.catalog import gpus
 
 GIB = 1 << 30
+WHOLE = "nvidia.com/gpu"
 
 
 def labels(**values: str) -> dict[str, str]:
@@ -31,7 +32,7 @@ PRODUCTS = [
 def test_a_product_without_memory_label_is_looked_up(
     product: str, mebibytes: int, capability: tuple[int, int]
 ) -> None:
-    found = gpus.of_labels(labels(product=product))
+    found = gpus.of_labels(labels(product=product), WHOLE)
     assert found is not None
     assert (found.product, found.memory_mib, found.capability) == (product, mebibytes, capability)
 
@@ -40,18 +41,18 @@ def test_the_labels_of_the_node_come_before_the_catalogue() -> None:
     given = labels(
         product="NVIDIA-H100-80GB-HBM3", memory="40000", compute_major="9", compute_minor="5"
     )
-    found = gpus.of_labels(given)
+    found = gpus.of_labels(given, WHOLE)
     assert found == gpus.GPU("NVIDIA-H100-80GB-HBM3", 40_000, (9, 5))
 
 
 def test_an_unknown_product_with_memory_is_usable() -> None:
-    found = gpus.of_labels(labels(product="NVIDIA-X1", memory="65536"))
+    found = gpus.of_labels(labels(product="NVIDIA-X1", memory="65536"), WHOLE)
     assert found == gpus.GPU("NVIDIA-X1", 65_536, (0, 0))
 
 
 @pytest.mark.parametrize("given", [{}, labels(product="NVIDIA-X1"), labels(memory="lots")])
 def test_a_node_that_says_too_little_has_no_known_gpu(given: dict[str, str]) -> None:
-    assert gpus.of_labels(given) is None
+    assert gpus.of_labels(given, WHOLE) is None
 
 
 @pytest.mark.parametrize(
@@ -83,17 +84,26 @@ def test_a_gpu_of_unknown_capability_is_not_refused() -> None:
 
 
 def test_a_gpu_that_is_offered_several_times_is_refused() -> None:
-    found = gpus.of_labels(labels(product="NVIDIA-L4-SHARED"))
+    found = gpus.of_labels(labels(product="NVIDIA-L4-SHARED"), WHOLE)
     assert found is not None
     assert found.refusal.startswith("NVIDIA-L4-SHARED offers each GPU several times")
 
 
 def test_a_slice_has_the_memory_of_its_label_only() -> None:
     product = "NVIDIA-H100-80GB-HBM3-MIG-3g.40gb"
-    labelled = gpus.of_labels(labels(product=product, memory="40448"))
+    labelled = gpus.of_labels(labels(product=product, memory="40448"), WHOLE)
     assert labelled is not None
     assert (labelled.memory_mib, labelled.capability) == (40_448, (9, 0))
-    assert gpus.of_labels(labels(product=product)) is None
+    assert gpus.of_labels(labels(product=product), WHOLE) is None
+
+
+def test_a_slice_beside_whole_gpus_has_labels_of_its_own() -> None:
+    slice_ = "nvidia.com/mig-1g.10gb"
+    node = labels(product="NVIDIA-H100-80GB-HBM3", memory="81559")
+    assert gpus.of_labels(node, slice_) is None
+    found = gpus.of_labels(node | {f"{slice_}.memory": "9728"}, slice_)
+    assert found is not None
+    assert found.memory_mib == 9_728
 
 
 def test_no_product_is_listed_twice() -> None:

@@ -9,7 +9,10 @@ import pytest
 from fake_cluster import gpu_node, running_status
 from glm_operator.api import names
 from glm_operator.kube import convert
+from glm_operator.manifests.engine_pod import PodIdentity, engine_pod
+from glm_operator.manifests.labels import Owner
 from glm_operator.plan.observed import Hold, Taint
+from plan_builders import engine
 
 GPU = "nvidia.com/gpu"
 
@@ -84,6 +87,21 @@ def test_only_resources_with_a_foreign_domain_are_extended(resource: str, extend
 
 def test_an_engine_holds_its_gpus_on_the_node_it_is_pinned_to_before_it_is_bound() -> None:
     assert convert.holding_node(pod()) == "gpu-1"
+
+
+@pytest.mark.parametrize("pinning", ["Required", "Preferred", "None"])
+def test_an_engine_holds_its_gpus_where_its_room_was_taken(pinning: str) -> None:
+    made = engine_pod(
+        Owner("vision", "ml", "uid"), engine(pinning=pinning), "r1", PodIdentity(0, "gpu-1"), ""
+    )
+    assert convert.holding_node(made) == "gpu-1"
+
+
+def test_a_replica_that_is_not_pinned_may_be_bound_elsewhere() -> None:
+    planned = {"glm-operator.io/planned-node": "gpu-1"}
+    loose = pod(metadata__annotations=planned, spec__affinity={}, spec__nodeName="gpu-2")
+    assert convert.holding_node(loose) == "gpu-2"
+    assert convert.replica_of(loose, "").node == "gpu-2"
 
 
 def test_a_pod_that_others_pinned_holds_nothing_before_it_is_bound() -> None:

@@ -296,6 +296,18 @@ def test_a_deleted_pod_does_not_wait_for_its_node_while_another_has_room() -> No
     assert created.node != pod.node
 
 
+def test_an_unpinned_replica_is_counted_once_before_it_is_bound() -> None:
+    made = cluster(2, 2, flagship=FLAGSHIP | {"placement": {"pinning": "None"}})
+    made.reconcile()
+    made.edit(tiers__flagship__replicas=2)
+    (pod,) = made.pods.values()
+    counted = replace(made.nodes["node-1"], holds=(Hold(GPU, 2, "ml", pod.name, pod.uid),))
+    nodes = (counted, made.nodes["node-2"])
+    observed = replace(made.observed(), replicas=(replace(pod, node=""),), nodes=nodes)
+    found = plan(observed, made.now, made.defaults)
+    assert [one.node for one in found.actions if isinstance(one, CreatePod)] == ["node-2"]
+
+
 def test_a_replica_that_its_node_cannot_take_comes_up_on_another() -> None:
     made = cluster(2, 2)
     made.refusing = {"node-1"}

@@ -29,6 +29,9 @@ ANNOTATION_VERIFIED_CONTAINER = f"{GROUP}/verified-container"
 ANNOTATION_ATTEMPT = f"{GROUP}/attempt"
 """How many replicas in a row failed before this one; sets the back-off before the next."""
 
+ANNOTATION_PLANNED_NODE = f"{GROUP}/planned-node"
+"""Where room was taken for a replica that is not pinned; it holds GPUs there until it is bound."""
+
 GATE_VERIFIED = f"{GROUP}/tool-call-verified"
 """Readiness gate and pod condition type set by the operator after the functional checks."""
 

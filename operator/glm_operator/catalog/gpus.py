@@ -20,6 +20,8 @@ BF16_CAPABILITY = (8, 0)
 """First compute capability with bfloat16, in which the models compute (vLLM refuses it below)."""
 SLICE = "-MIG-"
 """In the product label of a node whose GPUs are cut into slices, each with a part of the memory."""
+SLICE_RESOURCE = "/mig-"
+"""In the name of a resource that counts slices of one kind, such as nvidia.com/mig-1g.10gb."""
 SHARED = "-SHARED"
 """Ends the product label of a node that offers each GPU several times."""
 UNKNOWN = (0, 0)
@@ -83,16 +85,32 @@ def known(product: str) -> GPU | None:
     return max(rows, key=lambda row: len(row.product), default=None)
 
 
-def of_labels(labels: Mapping[str, str]) -> GPU | None:
-    """The GPU of a node by its labels; None where neither labels nor catalogue know it."""
-    product = labels.get(LABEL_PRODUCT, "")
+def of_labels(labels: Mapping[str, str], resource: str) -> GPU | None:
+    """What one unit of `resource` is on a node; None where nothing tells its memory.
+
+    A node that offers whole GPUs and slices side by side (the mixed strategy of NVIDIA's device
+    plugin) has labels of its own for each kind of slice: `<resource>.memory`, `<resource>.product`.
+    """
+    sliced = SLICE_RESOURCE in resource
+    product, mebibytes = told(labels, resource)
     row = known(product)
-    whole = row.memory_mib if row and SLICE not in product else 0
-    memory = _number(labels.get(LABEL_MEMORY)) or whole
+    whole = row.memory_mib if row and not sliced and SLICE not in product else 0
+    memory = _number(mebibytes) or whole
     if not memory:
         return None
     capability = _capability(labels) or (row.capability if row else UNKNOWN)
-    return GPU(product or "GPU", memory, capability)
+    return GPU(product or ("slice" if sliced else "GPU"), memory, capability)
+
+
+def told(labels: Mapping[str, str], resource: str) -> tuple[str, str]:
+    """Product and memory of one unit of a resource as the node's labels have them, or empty."""
+    product = f"{resource}.product" if SLICE_RESOURCE in resource else LABEL_PRODUCT
+    return labels.get(product, ""), labels.get(memory_label(resource), "")
+
+
+def memory_label(resource: str) -> str:
+    """The label that tells the memory of one unit of a resource, in MiB."""
+    return f"{resource}.memory" if SLICE_RESOURCE in resource else LABEL_MEMORY
 
 
 def _capability(labels: Mapping[str, str]) -> tuple[int, int] | None:

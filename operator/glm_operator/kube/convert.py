@@ -73,11 +73,16 @@ def pinned_node(pod: Raw) -> str:
 
 
 def holding_node(pod: Raw) -> str:
-    """The node whose GPUs a pod holds: where it is bound, or where we pinned it; else empty."""
+    """The node whose GPUs a pod holds: where it is bound, else where we planned it; else empty."""
     if pod.get("status", {}).get("phase") in FINISHED:
         return ""
     bound = str(pod.get("spec", {}).get("nodeName") or "")
-    return bound or (pinned_node(pod) if is_engine(pod) else "")
+    return bound or (_planned_node(pod) if is_engine(pod) else "")
+
+
+def _planned_node(pod: Raw) -> str:
+    annotations = pod["metadata"].get("annotations") or {}
+    return pinned_node(pod) or str(annotations.get(names.ANNOTATION_PLANNED_NODE, ""))
 
 
 def is_engine(pod: Raw) -> bool:

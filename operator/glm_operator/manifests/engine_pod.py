@@ -40,7 +40,7 @@ def engine_pod(
     name = names.replica(owner.name, spec.tier, revision, identity.ordinal)
     labels = {names.LABEL_TIER: spec.tier, names.LABEL_REVISION: revision}
     metadata = owner.metadata(name, "engine", **labels)
-    metadata["annotations"] = {names.ANNOTATION_ATTEMPT: str(identity.attempt)}
+    metadata["annotations"] = _annotations(spec, identity)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -60,6 +60,13 @@ def engine_pod(
             **_optional(spec),
         },
     }
+
+
+def _annotations(spec: EngineSpec, identity: PodIdentity) -> dict[str, str]:
+    found = {names.ANNOTATION_ATTEMPT: str(identity.attempt)}
+    if identity.node and spec.pinning != "Required":
+        found[names.ANNOTATION_PLANNED_NODE] = identity.node
+    return found
 
 
 def _container(spec: EngineSpec, pull_policy: str) -> dict[str, Any]:

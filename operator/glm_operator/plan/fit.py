@@ -138,7 +138,7 @@ class Hosting:
             engine.max_model_len,
             engine.fp8_kv_cache,
         )
-        self._known: dict[tuple[str | None, str | None, int], str] = {}
+        self._known: dict[tuple[str, str, int], str] = {}
 
     def refusal(self, node: Node) -> str:
         """Why a node can never host a replica, or an empty string."""
@@ -146,14 +146,14 @@ class Hosting:
         if refusal:
             return refusal
         count = node.allocatable.get(self._wanted.resource, 0)
-        kind = node.labels.get(gpus.LABEL_PRODUCT), node.labels.get(gpus.LABEL_MEMORY), count
+        kind = *gpus.told(node.labels, self._wanted.resource), count
         if kind not in self._known:
             self._known[kind] = self._misfit(node, count)
         return self._known[kind]
 
     def _misfit(self, node: Node, count: int) -> str:
-        gpu = gpus.of_labels(node.labels)
-        refusal = _gpu_refusal(gpu, node)
+        gpu = gpus.of_labels(node.labels, self._wanted.resource)
+        refusal = _gpu_refusal(gpu, node, self._wanted.resource)
         if gpu is None or refusal:
             return refusal
         shape = Shape(gpu.product, gpu.memory_bytes, count)
@@ -161,29 +161,32 @@ class Hosting:
         return "" if isinstance(found, Option) else found.reason
 
 
-def _gpu_refusal(gpu: gpus.GPU | None, node: Node) -> str:
+def _gpu_refusal(gpu: gpus.GPU | None, node: Node, resource: str) -> str:
     """Why the GPUs of a node cannot be used, or an empty string."""
-    return _unknown_gpu(node) if gpu is None else gpu.refusal
+    return _unknown_gpu(node, resource) if gpu is None else gpu.refusal
 
 
-def _unknown_gpu(node: Node) -> str:
-    product = node.labels.get(gpus.LABEL_PRODUCT, "")
+def _unknown_gpu(node: Node, resource: str) -> str:
+    product, _ = gpus.told(node.labels, resource)
     known = f"the catalogue does not know {product}" if product else "it has no GPU labels"
-    return f"the memory of its GPUs is unknown: {known} ({gpus.LABEL_MEMORY} would tell)"
+    label = gpus.memory_label(resource)
+    return f"the memory of its {resource} is unknown: {known} ({label} would tell)"
 
 
 def _shapes(wanted: Constraints, nodes: Iterable[Node]) -> tuple[list[Shape], list[Rejection]]:
     """The kinds of nodes that are accepted, and one rejection for each reason of the others."""
     shapes: set[Shape] = set()
     refused: dict[str, list[str]] = defaultdict(list)
-    kinds: dict[tuple[str | None, str | None], gpus.GPU | None] = {}
+    kinds: dict[tuple[str, str], gpus.GPU | None] = {}
     for node in nodes:
         count = node.allocatable.get(wanted.resource, 0)
         if not count:
             continue
-        kind = node.labels.get(gpus.LABEL_PRODUCT), node.labels.get(gpus.LABEL_MEMORY)
-        gpu = kinds[kind] if kind in kinds else kinds.setdefault(kind, gpus.of_labels(node.labels))
-        reason = node_refusal(node, wanted) or _gpu_refusal(gpu, node)
+        kind = gpus.told(node.labels, wanted.resource)
+        if kind not in kinds:
+            kinds[kind] = gpus.of_labels(node.labels, wanted.resource)
+        gpu = kinds[kind]
+        reason = node_refusal(node, wanted) or _gpu_refusal(gpu, node, wanted.resource)
         if gpu is None or reason:
             refused[reason].append(node.name)
         else:

@@ -287,8 +287,8 @@ def _outdated_gateway(scene: Scene, tiers: Sequence[TierPlan]) -> str:
 def _was_ready(scene: Scene, generation: int) -> bool:
     """Whether the object was found ready since its routing last changed."""
     stored = scene.observed.status.get("conditions") or ()
-    ready = next((one for one in stored if one.get("type") == READY), {})
-    return ready.get("status") == TRUE and int(ready.get("observedGeneration", 0)) >= generation
+    ready = (one for one in stored if one.get("type") == READY and one.get("status") == TRUE)
+    return any(int(one.get("observedGeneration", 0)) >= generation for one in ready)
 
 
 def _is_behind(tier: TierPlan) -> bool:

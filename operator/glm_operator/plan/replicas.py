@@ -98,9 +98,7 @@ class Fleet:
     def of_revision(self, revision: str) -> Fleet:
         """The same pods as if all were of one revision."""
         parts = (self.usable, self.lost, self.stuck, self.failed, self.terminating)
-        return Fleet(
-            *(tuple(replace(one, revision=revision) for one in part) for part in parts)
-        )
+        return Fleet(*(tuple(replace(one, revision=revision) for one in part) for part in parts))
 
 
 def fleet(replicas: Iterable[Replica], nodes: Mapping[str, Node], now: float) -> Fleet:
