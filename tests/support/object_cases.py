@@ -199,6 +199,19 @@ CASES = (
         "dotted",
     ),
     Case(
+        "engine-args-operator",
+        _arguments("--no-enable-log-deltas"),
+        _arguments("--no-enable-expert-parallel"),
+        f"extraArgs: --no-enable-expert-parallel {BY_OPERATOR}",
+        "negation",
+    ),
+    Case(
+        "selector-keys",
+        {f"{FLASH}.placement.nodeSelector": {"example.com/pool": "gpu"}},
+        {f"{FLASH}.placement.nodeSelector": {"not a key!": "gpu"}},
+        "a key of nodeSelector must be a label's name",
+    ),
+    Case(
         "engine-args-dangerous",
         _arguments("--dtype=bfloat16"),
         _arguments("--trust-remote-code"),

@@ -58,6 +58,18 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
         {f"{FLASH}.scaling.minReplicas": 99, "spec.mode": "On"},
         "(and 1 more)",
     ),
+    (
+        {f"{FLASH}.placement.nodeNames": ["gpu-1", "gpu-2", "gpu-1"]},
+        "spec.tiers.flash.placement.nodeNames: gpu-1 is there more than once",
+    ),
+    (
+        {f"{FLASH}.engine.env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]},
+        "spec.tiers.flash.engine.env: A is there more than once",
+    ),
+    (
+        {f"{FLASH}.placement.tolerations": [{"key": "a b", "operator": "Exists"}]},
+        "spec.tiers.flash.placement.tolerations[0].key is 'a b': must match pattern",
+    ),
     ({"kind": "Deployment"}, "kind is 'Deployment': must be 'GLMDeployment'"),
     ({"spec": None}, "spec is None: must be a valid dictionary"),
 ]

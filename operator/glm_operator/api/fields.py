@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 DNS_NAME = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$"
 """A DNS subdomain, or empty."""
 LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
+LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+"""The name of a label or taint, with or without a domain."""
+KEY_LIMIT = 317
+"""Longest name of a label or taint: a domain of 253 characters and a name of 63."""
 QUANTITY = r"^([0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?)?$"
 """A Kubernetes quantity, or empty."""
 
@@ -23,6 +27,19 @@ BY_TYPE: dict[str, Any] = {
     "x-kubernetes-list-map-keys": ["type"],
 }
 ATOMIC_MAP: dict[str, Any] = {"x-kubernetes-map-type": "atomic"}
+
+
+def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What the API server demands of sets, and of lists with a key."""
+    keys = [getattr(value, "name", value) for value in values]
+    doubled = next((key for key in keys if keys.count(key) > 1), None)
+    if doubled is not None:
+        raise ValueError(f"{doubled} is there more than once")
+    return values
+
+
+EachOnce = AfterValidator(_each_once)
+"""Of a list of strings, or of items that have a name."""
 
 Argument = Annotated[str, Field(min_length=1, max_length=1024)]
 ClientName = Annotated[str, Field(min_length=1, max_length=128)]

@@ -58,6 +58,9 @@ DANGEROUS_FLAGS = (
 SHORT_FLAGS = ("-tp", "-ep", "-pp", "-dp", "-dcp", "-pcp", "-asc", "-n", "-r")
 """Short spellings of the operator's options; a value may follow without a space."""
 
+NEGATION = "--no-"
+"""Switches a flag off that may also be given without it."""
+
 OPERATOR_VARIABLES = (
     "VLLM_HOST_IP",
     "VLLM_MEDIA_URL_ALLOW_REDIRECTS",
@@ -85,8 +88,9 @@ def _abbreviates(argument: str, flags: tuple[str, ...]) -> bool:
 
 
 def is_operators(argument: str) -> bool:
-    """Whether an argument sets what only the operator may set, abbreviations included."""
-    return argument.startswith(SHORT_FLAGS) or _abbreviates(argument, OPERATOR_FLAGS)
+    """Whether an argument sets what only the operator may set; abbreviations and `--no-` count."""
+    positive = argument.replace(NEGATION, "--")
+    return argument.startswith(SHORT_FLAGS) or _abbreviates(positive, OPERATOR_FLAGS)
 
 
 def is_dangerous(argument: str) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from glm_operator.api import flags
+from glm_operator.api.fields import KEY_LIMIT, LABEL_KEY
 from glm_operator.api.model import Rule
 
 NAME_LIMIT = 40
@@ -66,15 +67,16 @@ MODEL = (
 )
 
 _OPTION = "a.split('=')[0].split('.')[0].replace('_', '-')"
+_POSITIVE = f"{_OPTION}.replace('{flags.NEGATION}', '--')"
 
 
-def _abbreviates(known: tuple[str, ...]) -> str:
+def _abbreviates(known: tuple[str, ...], option: str = _OPTION) -> str:
     """CEL: argument `a` names one of the known options, or abbreviates one."""
-    return f"(a.startsWith('--') && {quoted(known)}.exists(f, f.startsWith({_OPTION})))"
+    return f"(a.startsWith('--') && {quoted(known)}.exists(f, f.startsWith({option})))"
 
 
 _OPERATORS = (
-    f"({_abbreviates(flags.OPERATOR_FLAGS)}"
+    f"({_abbreviates(flags.OPERATOR_FLAGS, _POSITIVE)}"
     f" || {quoted(flags.SHORT_FLAGS)}.exists(f, a.startsWith(f)))"
 )
 _DANGEROUS = _abbreviates(flags.DANGEROUS_FLAGS)
@@ -151,6 +153,14 @@ PLACEMENT = (
         "nodeNames needs Required or Preferred, with None the scheduler chooses the node",
         lambda placement: not placement.node_names or placement.pinning != "None",
         given=("pinning",),
+    ),
+    Rule(
+        "selector-keys",
+        f"self.nodeSelector.all(k, size(k) <= {KEY_LIMIT} && k.matches({_cel_pattern(LABEL_KEY)}))",
+        "a key of nodeSelector must be a label's name, such as pool or example.com/pool",
+        lambda placement: all(
+            len(key) <= KEY_LIMIT and re.match(LABEL_KEY, key) for key in placement.node_selector
+        ),
     ),
     Rule(
         "accelerator-resource",

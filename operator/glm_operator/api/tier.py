@@ -5,7 +5,7 @@ Docstrings below fields become descriptions; see `v1alpha1` for how they end.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -24,9 +24,12 @@ from glm_operator.api.fields import (
     ATOMIC,
     ATOMIC_MAP,
     BY_NAME,
+    KEY_LIMIT,
+    LABEL_KEY,
     SET,
     Argument,
     DnsName,
+    EachOnce,
     LabelValue,
     NodeName,
     Quantity,
@@ -98,7 +101,9 @@ class Engine(Model):
     extra_args: tuple[Argument, ...] = Field(default=(), max_length=64, json_schema_extra=ATOMIC)
     """Arguments appended to vLLM's, one item per word. Those that the operator sets itself and
     those that open the engine to its clients are refused. RestartsTier."""
-    env: tuple[EnvVar, ...] = Field(default=(), max_length=64, json_schema_extra=BY_NAME)
+    env: Annotated[tuple[EnvVar, ...], EachOnce] = Field(
+        default=(), max_length=64, json_schema_extra=BY_NAME
+    )
     """Environment variables of the engine. RestartsTier."""
     resources: EngineResources = EngineResources()
     """CPU and memory of one replica. RestartsTier."""
@@ -149,7 +154,7 @@ class Toleration(Model):
 
     rules: ClassVar[tuple[Rule, ...]] = rules.TOLERATION
 
-    key: str = Field(default="", max_length=317)
+    key: str = Field(default="", max_length=KEY_LIMIT, pattern=f"^$|{LABEL_KEY}")
     """Key of the taint; empty with operator Exists is every taint. RestartsTier."""
     operator: TolerationOperator = TolerationOperator.EQUAL
     """Whether the taint must only exist, or have the value too. RestartsTier."""
@@ -168,7 +173,9 @@ class Placement(Model):
     """Whether a replica belongs to the node that the plan chose: Required waits for that node,
     Preferred lets the scheduler use another, None leaves the choice to the scheduler.
     RestartsTier."""
-    node_names: tuple[NodeName, ...] = Field(default=(), max_length=256, json_schema_extra=SET)
+    node_names: Annotated[tuple[NodeName, ...], EachOnce] = Field(
+        default=(), max_length=256, json_schema_extra=SET
+    )
     """The nodes that may be used; empty lets the planner choose among all. RestartsTier."""
     node_selector: dict[str, LabelValue] = Field(
         default={}, max_length=32, json_schema_extra=ATOMIC_MAP
@@ -178,7 +185,7 @@ class Placement(Model):
     """Taints that are tolerated besides acceleratorResource:NoSchedule. RestartsTier."""
     accelerator_resource: str = Field(
         default="nvidia.com/gpu",
-        max_length=317,
+        max_length=KEY_LIMIT,
         pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
     )
     """Extended resource that counts the GPUs. RestartsTier."""

@@ -7,7 +7,7 @@ Every docstring below a field is that field's description. It ends with what an 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -26,7 +26,7 @@ from glm_operator.api.enums import (
     TolerationOperator,
 )
 from glm_operator.api.errors import InvalidObject, read
-from glm_operator.api.fields import SET, ClientName, NodeName
+from glm_operator.api.fields import SET, ClientName, EachOnce, NodeName
 from glm_operator.api.model import Model, Rule
 from glm_operator.api.tier import FlagshipTier, FlashTier, Tier
 
@@ -126,7 +126,7 @@ class GLMDeploymentSpec(Model):
     """How the gateway chooses a tier. Live."""
     gateway: Gateway = Gateway()
     """The OpenAI-compatible gateway. Live."""
-    image_pull_secrets: tuple[NodeName, ...] = Field(
+    image_pull_secrets: Annotated[tuple[NodeName, ...], EachOnce] = Field(
         default=(), max_length=16, json_schema_extra=SET
     )
     """Names of Secrets of the namespace with which images are pulled. RestartsTier."""
