@@ -199,6 +199,7 @@ async def lead(machine: Machine, register: Register, stopping: asyncio.Task[Any]
         _task("gateways", machine.parts.gateways.run()),
         _task("scaling", machine.loop.tick()),
     ]
+    machine.parts.inventory.begin()
     for stream in streams:
         stream.start()
     kopf_thread.start()
