@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import aiohttp
 
 ANSWER_LIMIT = 4 << 20
-"""Bytes of an answer that are read; what we ask for is far smaller."""
+"""Bytes of an answer at most; what we ask for is far smaller."""
 
 
 class NoAnswerError(Exception):
-    """The pod did not answer in time, or the connection broke. The text says which."""
+    """No answer in time, a broken connection, or an answer without end. The text says which."""
 
 
 class Http(Protocol):
@@ -55,12 +55,21 @@ class PodHttp:
             async with self._session.request(
                 method, url, json=body, timeout=timeout, allow_redirects=False
             ) as answer:
-                raw = await answer.content.read(ANSWER_LIMIT)
-                return answer.status, decoded(raw)
+                return answer.status, decoded(await _whole(answer.content))
         except TimeoutError as error:
             raise NoAnswerError(f"no answer within {seconds:g} s") from error
         except aiohttp.ClientError as error:
             raise NoAnswerError(f"the connection failed ({error})") from error
+
+
+async def _whole(content: aiohttp.StreamReader) -> bytes:
+    """The body to its end: one read returns only what has arrived so far."""
+    found = bytearray()
+    async for part in content.iter_any():
+        found += part
+        if len(found) > ANSWER_LIMIT:
+            raise NoAnswerError(f"the answer has more than {ANSWER_LIMIT} bytes")
+    return bytes(found)
 
 
 def decoded(raw: bytes) -> Any:
