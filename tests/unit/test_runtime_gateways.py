@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,11 @@ def test_the_agreed_state_is_understood() -> None:
         {**STATE, "tiers": []},
         {**STATE, "generation": "x"},
         {**STATE, "tiers": {"flash": {}}},
+        {**STATE, "generation": float("inf")},
+        {**STATE, "generation": float("nan")},
+        {**STATE, "uptimeSeconds": float("inf")},
+        {**STATE, "uptimeSeconds": 10**400},
+        {**STATE, "tiers": {"flash": {**STATE["tiers"]["flash"], "oldestHeldSeconds": math.nan}}},
     ],
 )
 def test_another_shape_is_refused(broken: Any) -> None:
@@ -100,16 +106,19 @@ def test_only_what_a_pass_would_act_on_is_urgent(
 
 @dataclass
 class FakeHttp:
-    """Answers by address; a missing one does not answer."""
+    """Answers by address; a missing one does not answer, an exception is raised."""
 
-    answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    answers: dict[str, tuple[int, Any] | Exception] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
     async def get(self, url: str, seconds: float) -> tuple[int, Any]:
         self.asked.append(url)
         if url not in self.answers:
             raise NoAnswerError("connection refused")
-        return self.answers[url]
+        answer = self.answers[url]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def post(self, url: str, body: Mapping[str, Any], seconds: float) -> tuple[int, Any]:
         raise AssertionError("gateways are only read")
@@ -135,6 +144,11 @@ class Poll:
 
     def once(self) -> None:
         asyncio.run(self.poller.poll_once())
+
+    def failed(self) -> float | None:
+        return self.metrics.registry.get_sample_value(
+            "glm_operator_gateway_polls_total", {"result": "failed"}
+        )
 
 
 URL = "http://10.0.0.1:9090/state"
@@ -173,10 +187,7 @@ def test_a_gateway_that_does_not_answer_keeps_its_last_report_and_is_counted(ans
     poll.once()
     (found,) = poll.poller.reports(KEY)
     assert found.age_seconds == 4
-    failed = poll.metrics.registry.get_sample_value(
-        "glm_operator_gateway_polls_total", {"result": "failed"}
-    )
-    assert failed == 1
+    assert poll.failed() == 1
 
 
 def test_a_gateway_silent_for_a_minute_is_reported_no_more() -> None:
@@ -202,6 +213,30 @@ def test_gateways_that_left_are_not_asked_and_a_new_address_starts_anew() -> Non
     poll.http.asked.clear()
     poll.once()
     assert poll.http.asked == []
+
+
+def test_a_poll_that_fails_in_a_way_nobody_expected_is_counted_and_ends_only_itself() -> None:
+    poll = Poll()
+    poll.http.answers[URL] = (200, STATE)
+    poll.http.answers["http://10.0.0.2:9090/state"] = RuntimeError("a bug")
+    poll.poller.follow(KEY, [GatewayPod("gw-0", "10.0.0.2"), POD])
+    poll.once()
+    assert [report.pod for report in poll.poller.reports(KEY)] == ["gw-1"]
+    assert poll.failed() == 1
+
+
+def test_a_gateway_that_leaves_before_its_poll_begins_ends_no_other() -> None:
+    poll = Poll()
+    poll.http.answers[URL] = (200, STATE)
+    poll.poller.follow(KEY, [POD, GatewayPod("gw-2", "10.0.0.2")])
+
+    async def main() -> None:
+        # The pass comes between the start of the polls and their first step.
+        asyncio.get_running_loop().call_soon(poll.poller.follow, KEY, [POD])
+        await poll.poller.poll_once()
+
+    asyncio.run(main())
+    assert [report.pod for report in poll.poller.reports(KEY)] == ["gw-1"]
 
 
 def test_an_address_of_version_6_is_bracketed() -> None:

@@ -48,8 +48,14 @@ def test_an_answer_without_end_is_no_answer() -> None:
 
 @pytest.mark.parametrize(
     ("raw", "expected"),
-    [(b'{"a": 1}', {"a": 1}), (b"", ""), (b"busy", "busy"), (b"\xff", "\ufffd")],
-    ids=["JSON", "nothing", "text", "no UTF-8"],
+    [
+        (b'{"a": 1}', {"a": 1}),
+        (b"", ""),
+        (b"busy", "busy"),
+        (b"\xff", "\ufffd"),
+        (b"[" * 200_000, "[" * 200_000),
+    ],
+    ids=["JSON", "nothing", "text", "no UTF-8", "too deep"],
 )
 def test_what_is_no_json_is_text(raw: bytes, expected: Any) -> None:
     assert decoded(raw) == expected

@@ -26,6 +26,7 @@ class Passes:
     end: Callable[[], Outcome] = lambda: Outcome(exists=True)
     seen: list[tuple[str, str]] = field(default_factory=list)
     due: set[tuple[str, str]] = field(default_factory=set)
+    broken: set[tuple[str, str]] = field(default_factory=set)
     metrics: Metrics = field(default_factory=Metrics)
     thrice: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -38,10 +39,12 @@ class Passes:
     def waiting(self) -> frozenset[tuple[str, str]]:
         return frozenset({B})
 
-    def known(self) -> frozenset[tuple[str, str]]:
-        return frozenset({A, B})
+    def known(self) -> list[tuple[str, str]]:
+        return [A, B]
 
     def tick(self, key: tuple[str, str]) -> bool:
+        if key in self.broken:
+            raise ValueError("a bug")
         return key in self.due
 
 
@@ -83,6 +86,12 @@ def delay_after(passes: Passes) -> float | None:
     return found
 
 
+def errors(passes: Passes, kind: str) -> float | None:
+    """How many failures of a kind were counted."""
+    name = "glm_operator_reconcile_errors_total"
+    return passes.metrics.registry.get_sample_value(name, {"error": kind})
+
+
 def test_after_a_good_pass_comes_the_resync() -> None:
     assert delay_after(Passes()) == 600.0
 
@@ -111,10 +120,7 @@ def test_a_failed_pass_is_repeated_and_counted(error: Exception, least: float, m
     delay = delay_after(passes)
     assert delay is not None
     assert least <= delay <= most
-    counted = passes.metrics.registry.get_sample_value(
-        "glm_operator_reconcile_errors_total", {"error": type(error).__name__}
-    )
-    assert counted == 1
+    assert errors(passes, type(error).__name__) == 1
 
 
 def test_a_lost_lease_ends_the_worker() -> None:
@@ -168,3 +174,17 @@ def test_a_tick_passes_what_should_change() -> None:
             ticking.cancel()
 
     assert run(Passes(due={B}), work) == B
+
+
+def test_a_tick_that_fails_is_counted_and_ends_no_other() -> None:
+    passes = Passes(due={B}, broken={A})
+
+    async def work(loop: Loop, queue: Queue) -> tuple[str, str]:
+        ticking = asyncio.create_task(loop.tick())
+        try:
+            return await queue.get()
+        finally:
+            ticking.cancel()
+
+    assert run(passes, work) == B
+    assert errors(passes, "ValueError") == 1

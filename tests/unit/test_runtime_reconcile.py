@@ -328,7 +328,10 @@ GATEWAY = {
     "metadata": {
         "name": "vision-gateway-1",
         "namespace": "ml",
-        "labels": {names.LABEL_DEPLOYMENT: "vision", "app.kubernetes.io/component": "gateway"},
+        "labels": {names.LABEL_DEPLOYMENT: "vision", "pod-template-hash": "7c9f"},
+        "ownerReferences": [
+            {"kind": "ReplicaSet", "name": "vision-gateway-7c9f", "uid": "rs", "controller": True}
+        ],
     },
     "spec": {},
     "status": {"phase": "Running", "podIP": "10.0.0.1"},

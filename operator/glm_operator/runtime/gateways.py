@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -55,10 +56,10 @@ def parse_state(raw: Any, now: float) -> GatewayReport:
             pod=str(raw["pod"]),
             generation=int(raw["generation"]),
             age_seconds=0.0,
-            started_at=now - float(raw["uptimeSeconds"]),
+            started_at=now - _seconds(raw["uptimeSeconds"]),
             tiers=tiers,
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise StateError(f"/state is not of the agreed shape: {error!r}") from error
 
 
@@ -67,11 +68,19 @@ def _tier(raw: Mapping[str, Any]) -> GatewayTier:
     return GatewayTier(
         arrivals=int(raw["arrivals"]),
         held=int(raw["held"]),
-        oldest_held_seconds=float(raw["oldestHeldSeconds"]),
+        oldest_held_seconds=_seconds(raw["oldestHeldSeconds"]),
         in_flight=int(raw["inFlight"]),
         replicas={name: int(one["inFlight"]) for name, one in replicas.items()},
         routable=frozenset(name for name, one in replicas.items() if one["routable"]),
     )
+
+
+def _seconds(raw: Any) -> float:
+    """A time that can be computed with; JSON as Python reads it has Infinity and NaN too."""
+    seconds = float(raw)
+    if not math.isfinite(seconds):
+        raise ValueError(f"{seconds} is no time")
+    return seconds
 
 
 def is_urgent(
@@ -188,32 +197,38 @@ class GatewayPoller:
     async def poll_once(self) -> None:
         """Ask every gateway once."""
         polls = [
-            self._poll(key, watched, name)
+            self._poll(key, watched, name, gateway)
             for key, watched in self._watched.items()
-            for name in watched.gateways
+            for name, gateway in watched.gateways.items()
         ]
         await asyncio.gather(*polls)
 
-    async def _poll(self, key: Key, watched: _Watched, name: str) -> None:
-        gateway = watched.gateways[name]
-        url = f"http://{_host(gateway.ip)}:{names.GATEWAY_ADMIN_PORT}/state"
+    async def _poll(self, key: Key, watched: _Watched, name: str, gateway: _Gateway) -> None:
         try:
-            async with self._slots:
-                asked_at = self._monotonic()
-                status, raw = await self._http.get(url, TIMEOUT_SECONDS)
-            if status != 200:
-                raise StateError(f"/state answered {status}")
-            report = parse_state(raw, self._wall())
+            report, asked_at = await self._ask(gateway)
         except (NoAnswerError, StateError) as error:
             self._metrics.gateway_polls.labels("failed").inc()
             logger.debug("gateway %s/%s: %s", key[0], name, error)
-            return
-        self._metrics.gateway_polls.labels("answered").inc()
-        urgent = is_urgent(gateway.report, report, watched.asleep, watched.draining)
-        # The moment of asking: what the report says may be that old.
-        gateway.report, gateway.heard_at = report, asked_at
-        if urgent and self._watched.get(key) is watched:
-            self._wake(key)
+        except Exception:
+            # One pod's answer must not end the polls of all.
+            self._metrics.gateway_polls.labels("failed").inc()
+            logger.exception("gateway %s/%s: the poll failed unexpectedly", key[0], name)
+        else:
+            self._metrics.gateway_polls.labels("answered").inc()
+            urgent = is_urgent(gateway.report, report, watched.asleep, watched.draining)
+            gateway.report, gateway.heard_at = report, asked_at
+            if urgent and self._watched.get(key) is watched:
+                self._wake(key)
+
+    async def _ask(self, gateway: _Gateway) -> tuple[GatewayReport, float]:
+        """What a gateway reports, and the moment of asking: what it says may be that old."""
+        url = f"http://{_host(gateway.ip)}:{names.GATEWAY_ADMIN_PORT}/state"
+        async with self._slots:
+            asked_at = self._monotonic()
+            status, raw = await self._http.get(url, TIMEOUT_SECONDS)
+        if status != 200:
+            raise StateError(f"/state answered {status}")
+        return parse_state(raw, self._wall()), asked_at
 
 
 def _host(ip: str) -> str:

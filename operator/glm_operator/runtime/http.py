@@ -76,5 +76,6 @@ def decoded(raw: bytes) -> Any:
     """JSON where it is JSON, else the text."""
     try:
         return json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
+        # Brackets by the thousand exhaust the stack; nobody who means well sends them.
         return raw.decode(errors="replace")

@@ -116,10 +116,18 @@ class Loop:
         while True:
             await asyncio.sleep(self._periods.scale_seconds)
             for key in self._reconciler.known():
-                if self._reconciler.tick(key):
-                    self._queue.add(key)
+                self._tick(key)
                 # Plans of hundreds of objects in a row must not hold up a renewal of the Lease.
                 await asyncio.sleep(0)
+
+    def _tick(self, key: Key) -> None:
+        try:
+            if self._reconciler.tick(key):
+                self._queue.add(key)
+        except Exception as error:
+            # One object must not end the ticks of all; its passes say in its status what is wrong.
+            logger.exception("%s/%s: the tick failed unexpectedly", *key)
+            self._metrics.reconcile_errors.labels(type(error).__name__).inc()
 
     def affected(self, change: Affected) -> None:
         """A node or a pod changed: pass the objects that it concerns."""
