@@ -374,10 +374,9 @@ def asleep() -> Shell:
     shell.cluster.put(GATEWAY)
     shell.states["10.0.0.1"] = gateway_state(held=0)
     for _ in range(60):
-        asyncio.run(shell.gateways.poll_once())
+        shell.poll()
         shell.once()
         shell.cluster.settle()
-        shell.cluster.now += 1
     assert flash_pods(shell) == []
     return shell
 
@@ -386,7 +385,7 @@ def test_a_held_request_wakes_a_sleeping_tier() -> None:
     shell = asleep()
     shell.states["10.0.0.1"] = gateway_state(held=1)
     shell.woken.clear()
-    asyncio.run(shell.gateways.poll_once())
+    shell.poll()
     assert shell.woken == [KEY]
     shell.once()
     assert len(flash_pods(shell)) == 1
@@ -397,10 +396,10 @@ def test_a_held_request_wakes_a_sleeping_tier() -> None:
 
 def test_a_tick_asks_for_a_pass_only_when_one_would_do_something() -> None:
     shell = asleep()
-    asyncio.run(shell.gateways.poll_once())
+    shell.poll()
     assert not shell.reconciler.tick(KEY)
     shell.states["10.0.0.1"] = gateway_state(held=1)
-    asyncio.run(shell.gateways.poll_once())
+    shell.poll()
     assert shell.reconciler.tick(KEY)
     assert not shell.reconciler.tick(("ml", "unknown"))
 

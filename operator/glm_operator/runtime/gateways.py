@@ -1,11 +1,11 @@
-"""Ask every gateway for its `/state` once a second."""
+"""Ask every gateway for its `/state` once a second, each by itself."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,8 +20,12 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 TIMEOUT_SECONDS = 1.5
-CONCURRENT = 64
-"""Polls at once; the others wait their turn."""
+SILENT_AFTER = 3
+"""Failures in a row that make a gateway a silent one."""
+SILENT_SECONDS = 5.0
+"""A silent gateway is asked this often."""
+TICK_SECONDS = 0.1
+"""How often is looked for gateways that are due."""
 FORGET_SECONDS = 60.0
 """A gateway that was silent for longer is not reported at all; its pod may be gone."""
 
@@ -35,6 +39,10 @@ class _Gateway:
     ip: str
     report: GatewayReport | None = None
     heard_at: float = 0.0
+    failures: int = 0
+    """In a row."""
+    due_at: float = -math.inf
+    """When it is asked next; never while it is being asked."""
 
 
 @dataclass(slots=True)
@@ -142,7 +150,6 @@ class GatewayPoller:
         self._monotonic = monotonic
         self._wall = wall
         self._watched: dict[Key, _Watched] = {}
-        self._slots = asyncio.Semaphore(CONCURRENT)
 
     def follow(
         self,
@@ -188,47 +195,65 @@ class GatewayPoller:
         )
 
     async def run(self) -> None:
-        """Poll for ever; one slow gateway delays no other."""
-        while True:
-            started = self._monotonic()
-            await self.poll_once()
-            await asyncio.sleep(max(0.1, POLL_SECONDS - (self._monotonic() - started)))
+        """Poll for ever."""
+        async with asyncio.TaskGroup() as polls:
+            while True:
+                for poll in self.due():
+                    _ = polls.create_task(poll)
+                await asyncio.sleep(TICK_SECONDS)
 
-    async def poll_once(self) -> None:
-        """Ask every gateway once."""
-        polls = [
-            self._poll(key, watched, name, gateway)
-            for key, watched in self._watched.items()
-            for name, gateway in watched.gateways.items()
-        ]
-        await asyncio.gather(*polls)
+    def due(self) -> list[Coroutine[Any, Any, None]]:
+        """The polls to be made now. None waits for another, and no gateway is asked twice at once.
+
+        They need no limit: one small request for each gateway, where a limit would let those that
+        are silent stand in the way of those that answer.
+        """
+        now = self._monotonic()
+        polls = []
+        for key, watched in self._watched.items():
+            for name, gateway in watched.gateways.items():
+                if gateway.due_at <= now:
+                    gateway.due_at = math.inf
+                    polls.append(self._poll(key, watched, name, gateway))
+        return polls
 
     async def _poll(self, key: Key, watched: _Watched, name: str, gateway: _Gateway) -> None:
+        # The moment of asking: what the report says may be that old.
+        asked_at = self._monotonic()
+        answered = False
         try:
-            report, asked_at = await self._ask(gateway)
+            report = await self._ask(gateway)
+            self._take(key, watched, gateway, report, asked_at)
+            answered = True
         except (NoAnswerError, StateError) as error:
-            self._metrics.gateway_polls.labels("failed").inc()
             logger.debug("gateway %s/%s: %s", key[0], name, error)
         except Exception:
             # One pod's answer must not end the polls of all.
-            self._metrics.gateway_polls.labels("failed").inc()
             logger.exception("gateway %s/%s: the poll failed unexpectedly", key[0], name)
-        else:
-            self._metrics.gateway_polls.labels("answered").inc()
-            urgent = is_urgent(gateway.report, report, watched.asleep, watched.draining)
-            gateway.report, gateway.heard_at = report, asked_at
-            if urgent and self._watched.get(key) is watched:
-                self._wake(key)
+        self._metrics.gateway_polls.labels("answered" if answered else "failed").inc()
+        gateway.failures = 0 if answered else gateway.failures + 1
+        silent = gateway.failures >= SILENT_AFTER
+        gateway.due_at = asked_at + (SILENT_SECONDS if silent else POLL_SECONDS)
 
-    async def _ask(self, gateway: _Gateway) -> tuple[GatewayReport, float]:
-        """What a gateway reports, and the moment of asking: what it says may be that old."""
+    async def _ask(self, gateway: _Gateway) -> GatewayReport:
         url = f"http://{_host(gateway.ip)}:{names.GATEWAY_ADMIN_PORT}/state"
-        async with self._slots:
-            asked_at = self._monotonic()
-            status, raw = await self._http.get(url, TIMEOUT_SECONDS)
+        status, raw = await self._http.get(url, TIMEOUT_SECONDS)
         if status != 200:
             raise StateError(f"/state answered {status}")
-        return parse_state(raw, self._wall()), asked_at
+        return parse_state(raw, self._wall())
+
+    def _take(
+        self,
+        key: Key,
+        watched: _Watched,
+        gateway: _Gateway,
+        report: GatewayReport,
+        asked_at: float,
+    ) -> None:
+        urgent = is_urgent(gateway.report, report, watched.asleep, watched.draining)
+        gateway.report, gateway.heard_at = report, asked_at
+        if urgent and self._watched.get(key) is watched:
+            self._wake(key)
 
 
 def _host(ip: str) -> str:

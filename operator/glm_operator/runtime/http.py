@@ -29,10 +29,14 @@ class Http(Protocol):
 
 
 class PodHttp:
-    """`Http` over one aiohttp session. Proxies and redirects are for other people's addresses."""
+    """`Http` over one aiohttp session. Proxies and redirects are for other people's addresses.
 
-    def __init__(self, connections: int = 128) -> None:
-        connector = aiohttp.TCPConnector(limit=connections, ttl_dns_cache=0)
+    The callers bound how much they ask at once. A limit of the session would be shared by all, and
+    pods that do not answer would use it up.
+    """
+
+    def __init__(self) -> None:
+        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=0)
         self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
 
     async def close(self) -> None:
