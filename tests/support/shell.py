@@ -121,6 +121,7 @@ class Shell:
             planner=self.planner,
             defaults=Defaults(),
             wall=lambda: self.cluster.now,
+            wake=self.woken.append,
         )
         self.reconciler = Reconciler(parts)
 

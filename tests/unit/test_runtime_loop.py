@@ -105,6 +105,26 @@ def test_an_object_that_is_gone_is_not_looked_at_again() -> None:
     assert delay_after(Passes(end=lambda: Outcome(False))) is None
 
 
+def test_a_pass_that_waits_for_its_turn_forgets_no_failure() -> None:
+    ends = iter([KubeError("x"), Outcome(True, waits=True), KubeError("x")])
+
+    def end() -> Outcome:
+        this = next(ends)
+        if isinstance(this, Exception):
+            raise this
+        return this
+
+    async def work(loop: Loop, queue: Queue) -> int:
+        for _ in range(3):
+            queue._expired(A)
+            await loop.one_pass(await queue.get())
+        failures = queue._failures[A]
+        queue.forget(A)
+        return failures
+
+    assert run(Passes(end=end), work) == 2
+
+
 @pytest.mark.parametrize(
     ("error", "least", "most"),
     [

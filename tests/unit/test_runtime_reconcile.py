@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -275,51 +274,6 @@ def test_a_passing_trouble_is_not_told_to_the_user() -> None:
     with pytest.raises(UnavailableError):
         shell.once()
     assert "status" not in shell.stored()
-
-
-def test_two_objects_planned_at_the_same_time_do_not_share_gpus() -> None:
-    shell = Shell.with_nodes("gpu-1")
-    other = ("ml", "other")
-    for name in ("vision", "other"):
-        item = glm_deployment()
-        item["metadata"]["name"] = name
-        shell.cluster.put(item)
-
-    async def both() -> None:
-        shell.feed()
-        await asyncio.gather(*(shell.reconciler.reconcile(key) for key in (KEY, other)))
-
-    asyncio.run(both())
-    shell.feed()
-    (node,) = shell.inventory.nodes()
-    assert sum(hold.count for hold in node.holds) <= 8
-    assert len(shell.reconciler.waiting()) == 1
-
-
-def test_gpus_taken_by_others_after_the_plan_are_not_handed_out() -> None:
-    shell = Shell.with_nodes("gpu-1")
-    shell.cluster.put(glm_deployment())
-
-    def squat() -> None:
-        pod = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "job", "namespace": "other"},
-            "spec": {
-                "nodeName": "gpu-1",
-                "containers": [{"name": "c", "resources": {"limits": {GPU: "8"}}}],
-            },
-        }
-        shell.cluster.put(pod)
-
-    async def main() -> None:
-        shell.feed()
-        squat()
-        await shell.reconciler.reconcile(KEY)
-
-    with pytest.raises(KubeError, match="has 0 free"):
-        asyncio.run(main())
-    assert shell.cluster.pods() == []
 
 
 GATEWAY = {

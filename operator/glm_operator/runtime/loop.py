@@ -11,7 +11,7 @@ from glm_operator.kube.errors import KubeError, LeaseLostError, RefusedError
 from glm_operator.kube.retry import PASSES, REFUSALS, Backoff, Random
 from glm_operator.runtime.inventory import Affected
 from glm_operator.runtime.queue import Key, Queue
-from glm_operator.runtime.reconciler import Reconciler
+from glm_operator.runtime.reconciler import Outcome, Reconciler
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Loop:
             logger.exception("%s/%s: the pass failed unexpectedly", *key)
             self._fail(key, error, PASSES, None)
         else:
-            self._succeed(key, outcome.exists, outcome.requeue_after_seconds)
+            self._succeed(key, outcome)
         finally:
             self._metrics.reconcile_seconds.observe(self._monotonic() - started)
 
@@ -103,11 +103,15 @@ class Loop:
         delay = self._queue.failed(key, backoff, asked)
         logger.warning("%s/%s: %s; trying again in %.1f s", *key, error, delay)
 
-    def _succeed(self, key: Key, exists: bool, after: float | None) -> None:
-        self._queue.done(key)
-        if not exists:
+    def _succeed(self, key: Key, outcome: Outcome) -> None:
+        if outcome.waits:
+            self._queue.put_off(key)
+        else:
+            self._queue.done(key)
+        if not outcome.exists:
             self._queue.forget(key)
             return
+        after = outcome.requeue_after_seconds
         resync = self._periods.resync_seconds * (0.9 + 0.2 * self._random())
         self._queue.add_after(key, resync if after is None else min(resync, after))
 

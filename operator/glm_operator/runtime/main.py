@@ -117,6 +117,7 @@ def assemble(settings: Settings) -> Machine:
         planner=plan,
         defaults=settings.defaults(),
         wall=time.time,
+        wake=queue.add,
     )
     loop = _loop(queue, Reconciler(parts), settings)
     return Machine(settings, transport, lease, parts, http, queue, loop)

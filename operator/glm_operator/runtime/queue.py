@@ -81,7 +81,7 @@ class Queue:
         self._enter(key)
 
     async def get(self) -> Key:
-        """The key that waits longest, once there is one. `done` or `failed` must follow."""
+        """The key that waits longest, once there is one. `done`, `put_off` or `failed` follows."""
         while not self._ready:
             self._arrived.clear()
             await self._arrived.wait()
@@ -93,6 +93,10 @@ class Queue:
     def done(self, key: Key) -> None:
         """The pass of a key succeeded: its failures are forgotten."""
         self._failures.pop(key, None)
+        self._finish(key)
+
+    def put_off(self, key: Key) -> None:
+        """The pass of a key ended before it could succeed or fail."""
         self._finish(key)
 
     def failed(self, key: Key, backoff: Backoff = PASSES, asked: float | None = None) -> float:
