@@ -158,7 +158,7 @@ def test_a_replica_leaves_routing_while_every_other_object_wants_gpus() -> None:
         loop = loop_of(shell, queue)
         queue.add(OTHER)
         queue.add(THIRD)
-        workers = [asyncio.create_task(loop.work()) for _ in range(2)]
+        workers = [asyncio.create_task(loop.work(shell.inventory.synced)) for _ in range(2)]
         await cluster.creating.wait()
         cluster.restart_container(victim)
         queue.add(KEY)

@@ -28,10 +28,12 @@ class Passes:
     due: set[tuple[str, str]] = field(default_factory=set)
     broken: set[tuple[str, str]] = field(default_factory=set)
     metrics: Metrics = field(default_factory=Metrics)
+    first: asyncio.Event = field(default_factory=asyncio.Event)
     thrice: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def reconcile(self, key: tuple[str, str]) -> Outcome:
         self.seen.append(key)
+        self.first.set()
         if len(self.seen) == 3:
             self.thrice.set()
         return self.end()
@@ -63,6 +65,13 @@ def run(passes: Passes, work: Any) -> Any:
         return await asyncio.wait_for(work(loop, queue), 5)
 
     return asyncio.run(main())
+
+
+def begun() -> asyncio.Event:
+    """The event of an operator that has its lists."""
+    begin = asyncio.Event()
+    begin.set()
+    return begin
 
 
 def raising(error: Exception) -> Callable[[], Outcome]:
@@ -147,7 +156,7 @@ def test_a_lost_lease_ends_the_worker() -> None:
     async def work(loop: Loop, queue: Queue) -> None:
         queue.add(A)
         try:
-            await loop.work()
+            await loop.work(begun())
         finally:
             queue.forget(A)
 
@@ -159,7 +168,7 @@ def test_a_worker_goes_on_after_a_failure_and_ends_when_told() -> None:
     passes = Passes(end=raising(KubeError("x")))
 
     async def work(loop: Loop, queue: Queue) -> None:
-        worker = asyncio.create_task(loop.work())
+        worker = asyncio.create_task(loop.work(begun()))
         queue.add(A)
         queue.add(B)
         await passes.thrice.wait()
@@ -170,6 +179,39 @@ def test_a_worker_goes_on_after_a_failure_and_ends_when_told() -> None:
 
     run(passes, work)
     assert {A, B} == set(passes.seen)
+
+
+def test_a_worker_waits_for_its_begin() -> None:
+    passes = Passes()
+
+    async def work(loop: Loop, queue: Queue) -> None:
+        begin = asyncio.Event()
+        queue.add(A)
+        worker = asyncio.create_task(loop.work(begin))
+        # Everything that can run without the begin has run after this.
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert passes.seen == []
+        begin.set()
+        await passes.first.wait()
+        loop.stop()
+        await worker
+        queue.forget(A)
+
+    run(passes, work)
+
+
+def test_a_worker_that_was_told_to_stop_before_its_begin_ends_at_once() -> None:
+    passes = Passes()
+
+    async def work(loop: Loop, queue: Queue) -> None:
+        queue.add(A)
+        worker = asyncio.create_task(loop.work(asyncio.Event()))
+        loop.stop()
+        await worker
+
+    run(passes, work)
+    assert passes.seen == []
 
 
 def test_a_change_concerns_its_owners_and_if_it_frees_those_that_wait() -> None:

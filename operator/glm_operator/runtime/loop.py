@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from glm_operator.kube.errors import KubeError, LeaseLostError, RefusedError
 from glm_operator.kube.retry import PASSES, REFUSALS, Backoff, Random
@@ -16,6 +17,7 @@ from glm_operator.runtime.reconciler import Outcome, Reconciler
 logger = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
+Wanted = TypeVar("Wanted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +62,15 @@ class Loop:
         """Let the workers end after their present pass."""
         self._stopping.set()
 
-    async def work(self) -> None:
-        """One worker: pass after pass until stopped."""
+    async def work(self, begin: asyncio.Event) -> None:
+        """One worker: once `begin` is set, pass after pass until stopped."""
         stopping = asyncio.create_task(self._stopping.wait())
         try:
+            await _unless(stopping, begin.wait())
             while not self._stopping.is_set():
-                waiting = asyncio.create_task(self._queue.get())
-                await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if not waiting.done():
-                    waiting.cancel()
-                    return
-                await self.one_pass(waiting.result())
+                key = await _unless(stopping, self._queue.get())
+                if key is not None:
+                    await self.one_pass(key)
         finally:
             stopping.cancel()
 
@@ -138,3 +138,15 @@ class Loop:
         waiting = self._reconciler.waiting() if change.frees else frozenset()
         for key in change.owners | waiting:
             self._queue.add(key)
+
+
+async def _unless(
+    stopping: asyncio.Task[Any], wanted: Coroutine[Any, Any, Wanted]
+) -> Wanted | None:
+    """What is wanted, or None when the stop comes first."""
+    waiting = asyncio.create_task(wanted)
+    try:
+        await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return waiting.result() if waiting.done() else None
+    finally:
+        waiting.cancel()

@@ -193,7 +193,9 @@ async def lead(machine: Machine, register: Register, stopping: asyncio.Task[Any]
         machine.transport.connection,
         machine.settings.watch_namespaces,
     )
-    workers = [_task("worker", _work(machine)) for _ in range(machine.settings.workers)]
+    # Before the nodes are known everything would seem not to fit.
+    synced = machine.parts.inventory.synced
+    workers = [_task("worker", machine.loop.work(synced)) for _ in range(machine.settings.workers)]
     others = [
         _task("lease", machine.lease.keep()),
         _task("kopf", kopf_thread.ended()),
@@ -212,12 +214,6 @@ async def lead(machine: Machine, register: Register, stopping: asyncio.Task[Any]
     await kopf_thread.stop()
     await machine.lease.release()
     return code
-
-
-async def _work(machine: Machine) -> None:
-    """One worker; before the nodes are known everything would seem not to fit."""
-    await machine.parts.inventory.synced.wait()
-    await machine.loop.work()
 
 
 async def _finish(
