@@ -19,7 +19,7 @@ from glm_operator.kube.resources import NODE, POD
 from glm_operator.kube.watch import Snapshot, key_of
 from glm_operator.plan.observed import Defaults
 from glm_operator.plan.planner import plan
-from glm_operator.runtime.gateways import GatewayPoller
+from glm_operator.runtime.gateways import POLL_SECONDS, GatewayPoller
 from glm_operator.runtime.http import NoAnswerError
 from glm_operator.runtime.inventory import Affected, Inventory, trim_pod
 from glm_operator.runtime.metrics import Metrics
@@ -121,6 +121,7 @@ class Shell:
             planner=self.planner,
             defaults=Defaults(),
             wall=lambda: self.cluster.now,
+            wake=self.woken.append,
         )
         self.reconciler = Reconciler(parts)
 
@@ -135,6 +136,15 @@ class Shell:
             return outcome
 
         return asyncio.run(main())
+
+    def poll(self) -> None:
+        """A second later every gateway is asked."""
+        self.cluster.now += POLL_SECONDS
+
+        async def main() -> None:
+            await asyncio.gather(*self.gateways.due())
+
+        asyncio.run(main())
 
     def until_still(self, limit: int = 30) -> int:
         """Passes, with schedulers and kubelets at work between them, until nothing is written."""

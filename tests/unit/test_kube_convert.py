@@ -85,6 +85,18 @@ def test_only_resources_with_a_foreign_domain_are_extended(resource: str, extend
     assert convert.is_extended(resource) is extended
 
 
+def test_a_node_with_a_thousand_of_something_is_read_like_any_other() -> None:
+    raw = gpu_node("gpu-1")
+    raw["status"]["allocatable"] |= {"devices.kubevirt.io/kvm": "1k", "example.com/odd": "1500m"}
+    assert convert.node_of(raw).allocatable == {GPU: 8, "devices.kubevirt.io/kvm": 1000}
+
+
+def test_a_pod_that_takes_two_thousand_of_something_still_holds_its_gpus() -> None:
+    greedy = {"resources": {"limits": {GPU: "2", "example.com/port": "2k"}}}
+    held = convert.requested({"spec": {"containers": [greedy]}})
+    assert held == {GPU: 2, "example.com/port": 2000}
+
+
 def test_an_engine_holds_its_gpus_on_the_node_it_is_pinned_to_before_it_is_bound() -> None:
     assert convert.holding_node(pod()) == "gpu-1"
 

@@ -29,6 +29,14 @@ def listing(*found: dict[str, Any], version: str = "10", token: str = "") -> dic
     return {"items": list(found), "metadata": {"resourceVersion": version, "continue": token}}
 
 
+def trim(raw: Mapping[str, Any]) -> str | None:
+    """Keeps names, nothing of what is dull, and cannot read what is broken."""
+    name: str = raw["metadata"]["name"]
+    if name == "broken":
+        raise ValueError("not to be read")
+    return None if name == "dull" else name
+
+
 class Script:
     """A source that plays one answer after another, then stops the watch."""
 
@@ -39,7 +47,7 @@ class Script:
         self.watch = Watch(
             self,
             POD,
-            lambda raw: None if raw["metadata"]["name"] == "dull" else raw["metadata"]["name"],
+            trim,
             self.changes.append,
             fields="status.phase!=Failed",
             backoff=SHORT,
@@ -148,3 +156,34 @@ def test_nothing_is_delivered_after_stop() -> None:
     script = Script(listing(item("a")))
     script.watch.stop()
     assert script.play() == []
+
+
+def test_an_object_that_cannot_be_read_is_left_out_of_the_list_and_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    script = Script(listing(item("broken"), item("a")), [])
+    assert script.play()[0] == Snapshot({("ml", "a"): "a"})
+    assert "ml/broken cannot be read" in caplog.text
+
+
+def test_an_object_that_can_no_longer_be_read_changes_nothing_and_ends_nothing() -> None:
+    stream = [event("MODIFIED", "broken", "11"), event("ADDED", "a", "12")]
+    script = Script(listing(), stream)
+    assert script.play()[1:] == [Heard(), Put(("ml", "a"), "a")]
+    assert [query.get("resourceVersion") for query in script.queries()[1:3]] == ["10", "12"]
+
+
+@pytest.mark.parametrize(
+    "unexpected",
+    [[{"type": "ADDED", "object": {}}], RuntimeError("a bug")],
+    ids=["an event without a name", "a bug"],
+)
+def test_what_nobody_expected_is_logged_and_listed_again(
+    unexpected: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    waits: list[float] = []
+    script = Script(listing(item("a")), unexpected, listing(item("b")), [])
+    script.watch._stop.wait = lambda seconds: waits.append(seconds) or False  # type: ignore[method-assign,func-returns-value]
+    assert script.play()[-1] == Snapshot({("ml", "b"): "b"})
+    assert "failed unexpectedly" in caplog.text
+    assert waits[0] > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,11 @@ def test_the_agreed_state_is_understood() -> None:
         {**STATE, "tiers": []},
         {**STATE, "generation": "x"},
         {**STATE, "tiers": {"flash": {}}},
+        {**STATE, "generation": float("inf")},
+        {**STATE, "generation": float("nan")},
+        {**STATE, "uptimeSeconds": float("inf")},
+        {**STATE, "uptimeSeconds": 10**400},
+        {**STATE, "tiers": {"flash": {**STATE["tiers"]["flash"], "oldestHeldSeconds": math.nan}}},
     ],
 )
 def test_another_shape_is_refused(broken: Any) -> None:
@@ -100,16 +106,26 @@ def test_only_what_a_pass_would_act_on_is_urgent(
 
 @dataclass
 class FakeHttp:
-    """Answers by address; a missing one does not answer."""
+    """Answers by address; a missing one does not answer, an exception is raised.
 
-    answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    What hangs does so until `release` is set.
+    """
+
+    answers: dict[str, tuple[int, Any] | Exception] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    hanging: set[str] = field(default_factory=set)
+    release: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def get(self, url: str, seconds: float) -> tuple[int, Any]:
         self.asked.append(url)
+        if url in self.hanging:
+            await self.release.wait()
         if url not in self.answers:
             raise NoAnswerError("connection refused")
-        return self.answers[url]
+        answer = self.answers[url]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def post(self, url: str, body: Mapping[str, Any], seconds: float) -> tuple[int, Any]:
         raise AssertionError("gateways are only read")
@@ -134,7 +150,18 @@ class Poll:
         )
 
     def once(self) -> None:
-        asyncio.run(self.poller.poll_once())
+        """A second later every gateway that is due is asked."""
+        self.now += 1
+
+        async def main() -> None:
+            await asyncio.gather(*self.poller.due())
+
+        asyncio.run(main())
+
+    def failed(self) -> float | None:
+        return self.metrics.registry.get_sample_value(
+            "glm_operator_gateway_polls_total", {"result": "failed"}
+        )
 
 
 URL = "http://10.0.0.1:9090/state"
@@ -169,14 +196,11 @@ def test_a_gateway_that_does_not_answer_keeps_its_last_report_and_is_counted(ans
     del poll.http.answers[URL]
     if answer is not None:
         poll.http.answers[URL] = answer
-    poll.now += 4
+    poll.now += 3
     poll.once()
     (found,) = poll.poller.reports(KEY)
     assert found.age_seconds == 4
-    failed = poll.metrics.registry.get_sample_value(
-        "glm_operator_gateway_polls_total", {"result": "failed"}
-    )
-    assert failed == 1
+    assert poll.failed() == 1
 
 
 def test_a_gateway_silent_for_a_minute_is_reported_no_more() -> None:
@@ -202,6 +226,66 @@ def test_gateways_that_left_are_not_asked_and_a_new_address_starts_anew() -> Non
     poll.http.asked.clear()
     poll.once()
     assert poll.http.asked == []
+
+
+def test_a_poll_that_fails_in_a_way_nobody_expected_is_counted_and_ends_only_itself() -> None:
+    poll = Poll()
+    poll.http.answers[URL] = (200, STATE)
+    poll.http.answers["http://10.0.0.2:9090/state"] = RuntimeError("a bug")
+    poll.poller.follow(KEY, [GatewayPod("gw-0", "10.0.0.2"), POD])
+    poll.once()
+    assert [report.pod for report in poll.poller.reports(KEY)] == ["gw-1"]
+    assert poll.failed() == 1
+
+
+def test_a_gateway_that_leaves_before_its_poll_begins_ends_no_other() -> None:
+    poll = Poll()
+    poll.http.answers[URL] = (200, STATE)
+    poll.poller.follow(KEY, [POD, GatewayPod("gw-2", "10.0.0.2")])
+
+    async def main() -> None:
+        polls = poll.poller.due()
+        poll.poller.follow(KEY, [POD])
+        await asyncio.gather(*polls)
+
+    asyncio.run(main())
+    assert [report.pod for report in poll.poller.reports(KEY)] == ["gw-1"]
+
+
+def test_a_gateway_that_takes_its_time_delays_no_other_and_is_asked_once_at_a_time() -> None:
+    poll = Poll()
+    poll.http.answers[URL] = (200, STATE)
+    slow = "http://10.0.0.2:9090/state"
+    poll.http.hanging.add(slow)
+    poll.poller.follow(KEY, [POD, GatewayPod("gw-2", "10.0.0.2")])
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as polls:
+            for _ in range(3):
+                poll.now += 1
+                begun = [polls.create_task(one) for one in poll.poller.due()]
+                await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
+                (found,) = poll.poller.reports(KEY)
+                assert found.age_seconds == 0
+            poll.http.release.set()
+
+    asyncio.run(main())
+    assert poll.http.asked.count(URL) == 3
+    assert poll.http.asked.count(slow) == 1
+
+
+def test_a_silent_gateway_is_asked_less_often_until_it_answers() -> None:
+    poll = Poll()
+    poll.poller.follow(KEY, [POD])
+    asked = []
+    for _ in range(13):
+        poll.once()
+        asked.append(len(poll.http.asked))
+    assert asked == [1, 2, 3, 3, 3, 3, 3, 4, 4, 4, 4, 4, 5]
+    poll.http.answers[URL] = (200, STATE)
+    for _ in range(7):
+        poll.once()
+    assert len(poll.http.asked) == asked[-1] + 3
 
 
 def test_an_address_of_version_6_is_bracketed() -> None:

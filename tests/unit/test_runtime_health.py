@@ -30,11 +30,21 @@ WELL = Vitals(leading=True, synced=True, queue_age=0.0, inventory_age=1.0)
     [
         ({}, True, True),
         ({"leading": False}, True, False),
-        ({"synced": False, "inventory_age": float("inf")}, True, False),
+        ({"synced": False, "inventory_age": 299.0}, True, False),
+        ({"synced": False, "inventory_age": 301.0}, False, False),
+        ({"leading": False, "synced": False, "inventory_age": 301.0}, True, False),
         ({"queue_age": 301.0}, False, False),
         ({"inventory_age": 301.0}, False, False),
     ],
-    ids=["well", "waiting for the Lease", "not listed yet", "stuck queue", "silent watch"],
+    ids=[
+        "well",
+        "waiting for the Lease",
+        "not listed yet",
+        "never listed",
+        "never listed, but not leading",
+        "stuck queue",
+        "silent watch",
+    ],
 )
 def test_health_and_readiness(changes: dict[str, Any], healthy: bool, ready: bool) -> None:
     vitals = replace(WELL, **changes)

@@ -72,7 +72,6 @@ def test_it_is_synced_once_both_lists_were_seen() -> None:
     inventory = Inventory(lambda change: None, lambda: 0.0)
     inventory.node_change(Snapshot({}))
     assert not inventory.synced.is_set()
-    assert inventory.age() == float("inf")
     inventory.pod_change(Snapshot({}))
     assert inventory.synced.is_set()
 
@@ -179,6 +178,18 @@ def test_the_age_is_that_of_the_quieter_watch() -> None:
     assert stock.inventory.age() == 40
     stock.inventory.pod_change(Heard())
     assert stock.inventory.age() == 0
+
+
+def test_a_watch_that_never_lists_grows_old_from_its_begin() -> None:
+    now = [1000.0]
+    inventory = Inventory(lambda change: None, lambda: now[0])
+    now[0] += 50
+    assert inventory.age() == 0
+    inventory.begin()
+    now[0] += 400
+    inventory.node_change(Snapshot({}))
+    assert inventory.age() == 400
+    assert not inventory.synced.is_set()
 
 
 def test_what_ours_hold_is_the_plan() -> None:

@@ -26,11 +26,14 @@ class Passes:
     end: Callable[[], Outcome] = lambda: Outcome(exists=True)
     seen: list[tuple[str, str]] = field(default_factory=list)
     due: set[tuple[str, str]] = field(default_factory=set)
+    broken: set[tuple[str, str]] = field(default_factory=set)
     metrics: Metrics = field(default_factory=Metrics)
+    first: asyncio.Event = field(default_factory=asyncio.Event)
     thrice: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def reconcile(self, key: tuple[str, str]) -> Outcome:
         self.seen.append(key)
+        self.first.set()
         if len(self.seen) == 3:
             self.thrice.set()
         return self.end()
@@ -38,10 +41,12 @@ class Passes:
     def waiting(self) -> frozenset[tuple[str, str]]:
         return frozenset({B})
 
-    def known(self) -> frozenset[tuple[str, str]]:
-        return frozenset({A, B})
+    def known(self) -> list[tuple[str, str]]:
+        return [A, B]
 
     def tick(self, key: tuple[str, str]) -> bool:
+        if key in self.broken:
+            raise ValueError("a bug")
         return key in self.due
 
 
@@ -60,6 +65,13 @@ def run(passes: Passes, work: Any) -> Any:
         return await asyncio.wait_for(work(loop, queue), 5)
 
     return asyncio.run(main())
+
+
+def begun() -> asyncio.Event:
+    """The event of an operator that has its lists."""
+    begin = asyncio.Event()
+    begin.set()
+    return begin
 
 
 def raising(error: Exception) -> Callable[[], Outcome]:
@@ -83,6 +95,12 @@ def delay_after(passes: Passes) -> float | None:
     return found
 
 
+def errors(passes: Passes, kind: str) -> float | None:
+    """How many failures of a kind were counted."""
+    name = "glm_operator_reconcile_errors_total"
+    return passes.metrics.registry.get_sample_value(name, {"error": kind})
+
+
 def test_after_a_good_pass_comes_the_resync() -> None:
     assert delay_after(Passes()) == 600.0
 
@@ -94,6 +112,26 @@ def test_a_plan_may_ask_for_an_earlier_pass_but_not_for_a_later_one() -> None:
 
 def test_an_object_that_is_gone_is_not_looked_at_again() -> None:
     assert delay_after(Passes(end=lambda: Outcome(False))) is None
+
+
+def test_a_pass_that_waits_for_its_turn_forgets_no_failure() -> None:
+    ends = iter([KubeError("x"), Outcome(True, waits=True), KubeError("x")])
+
+    def end() -> Outcome:
+        this = next(ends)
+        if isinstance(this, Exception):
+            raise this
+        return this
+
+    async def work(loop: Loop, queue: Queue) -> int:
+        for _ in range(3):
+            queue._expired(A)
+            await loop.one_pass(await queue.get())
+        failures = queue._failures[A]
+        queue.forget(A)
+        return failures
+
+    assert run(Passes(end=end), work) == 2
 
 
 @pytest.mark.parametrize(
@@ -111,17 +149,14 @@ def test_a_failed_pass_is_repeated_and_counted(error: Exception, least: float, m
     delay = delay_after(passes)
     assert delay is not None
     assert least <= delay <= most
-    counted = passes.metrics.registry.get_sample_value(
-        "glm_operator_reconcile_errors_total", {"error": type(error).__name__}
-    )
-    assert counted == 1
+    assert errors(passes, type(error).__name__) == 1
 
 
 def test_a_lost_lease_ends_the_worker() -> None:
     async def work(loop: Loop, queue: Queue) -> None:
         queue.add(A)
         try:
-            await loop.work()
+            await loop.work(begun())
         finally:
             queue.forget(A)
 
@@ -133,7 +168,7 @@ def test_a_worker_goes_on_after_a_failure_and_ends_when_told() -> None:
     passes = Passes(end=raising(KubeError("x")))
 
     async def work(loop: Loop, queue: Queue) -> None:
-        worker = asyncio.create_task(loop.work())
+        worker = asyncio.create_task(loop.work(begun()))
         queue.add(A)
         queue.add(B)
         await passes.thrice.wait()
@@ -144,6 +179,39 @@ def test_a_worker_goes_on_after_a_failure_and_ends_when_told() -> None:
 
     run(passes, work)
     assert {A, B} == set(passes.seen)
+
+
+def test_a_worker_waits_for_its_begin() -> None:
+    passes = Passes()
+
+    async def work(loop: Loop, queue: Queue) -> None:
+        begin = asyncio.Event()
+        queue.add(A)
+        worker = asyncio.create_task(loop.work(begin))
+        # Everything that can run without the begin has run after this.
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert passes.seen == []
+        begin.set()
+        await passes.first.wait()
+        loop.stop()
+        await worker
+        queue.forget(A)
+
+    run(passes, work)
+
+
+def test_a_worker_that_was_told_to_stop_before_its_begin_ends_at_once() -> None:
+    passes = Passes()
+
+    async def work(loop: Loop, queue: Queue) -> None:
+        queue.add(A)
+        worker = asyncio.create_task(loop.work(asyncio.Event()))
+        loop.stop()
+        await worker
+
+    run(passes, work)
+    assert passes.seen == []
 
 
 def test_a_change_concerns_its_owners_and_if_it_frees_those_that_wait() -> None:
@@ -168,3 +236,17 @@ def test_a_tick_passes_what_should_change() -> None:
             ticking.cancel()
 
     assert run(Passes(due={B}), work) == B
+
+
+def test_a_tick_that_fails_is_counted_and_ends_no_other() -> None:
+    passes = Passes(due={B}, broken={A})
+
+    async def work(loop: Loop, queue: Queue) -> tuple[str, str]:
+        ticking = asyncio.create_task(loop.tick())
+        try:
+            return await queue.get()
+        finally:
+            ticking.cancel()
+
+    assert run(passes, work) == B
+    assert errors(passes, "ValueError") == 1

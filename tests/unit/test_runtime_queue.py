@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+import pytest
+
 from glm_operator.kube.retry import Backoff
 from glm_operator.runtime.queue import Queue
 
@@ -75,13 +77,12 @@ def test_a_failed_key_comes_back_by_itself_after_its_delay() -> None:
 
 def test_delays_grow_with_failures_in_a_row_and_success_forgets_them() -> None:
     async def work(queue: Queue, clock: Clock) -> list[float]:
-        steady = Backoff(base_seconds=1.0, limit_seconds=3.0)
+        steady = Backoff(base_seconds=0.001, limit_seconds=0.003)
         delays = []
+        queue.add(A)
         for _ in range(4):
-            queue.add(A)
             await queue.get()
             delays.append(queue.failed(A, steady))
-        queue.add(A)
         await queue.get()
         queue.done(A)
         queue.add(A)
@@ -90,7 +91,7 @@ def test_delays_grow_with_failures_in_a_row_and_success_forgets_them() -> None:
         queue.forget(A)
         return delays
 
-    assert on_queue(work) == [0.75, 1.5, 2.25, 2.25, 0.75]
+    assert on_queue(work) == pytest.approx([0.00075, 0.0015, 0.00225, 0.00225, 0.00075])
 
 
 def test_news_during_a_failed_pass_shortens_a_long_delay() -> None:
@@ -103,6 +104,72 @@ def test_news_during_a_failed_pass_shortens_a_long_delay() -> None:
         return delay
 
     assert on_queue(work) == 1.0
+
+
+async def fail(queue: Queue, seconds: float) -> None:
+    """A pass of A that fails and is to be repeated after so many seconds."""
+    queue.add(A)
+    await queue.get()
+    queue.failed(A, Backoff(base_seconds=seconds, limit_seconds=seconds))
+
+
+def due(queue: Queue, clock: Clock) -> float:
+    """Seconds until the next pass of A, which does not wait yet."""
+    assert len(queue) == 0
+    wait = queue._timers[A][0] - clock()
+    queue.forget(A)
+    return wait
+
+
+def test_news_after_a_failed_pass_shortens_a_long_delay_but_not_to_nothing() -> None:
+    async def work(queue: Queue, clock: Clock) -> float:
+        await fail(queue, 60)
+        clock.now += 10
+        queue.add(A)
+        return due(queue, clock)
+
+    assert on_queue(work) == 1.0
+
+
+def test_news_after_a_failed_pass_does_not_lengthen_a_short_delay() -> None:
+    async def work(queue: Queue, clock: Clock) -> float:
+        await fail(queue, 0.4)
+        queue.add(A)
+        return due(queue, clock)
+
+    assert on_queue(work) == pytest.approx(0.3)
+
+
+def test_more_news_does_not_put_a_pass_off() -> None:
+    async def work(queue: Queue, clock: Clock) -> float:
+        await fail(queue, 60)
+        queue.add(A)
+        clock.now += 0.75
+        queue.add(A)
+        return due(queue, clock)
+
+    assert on_queue(work) == 0.25
+
+
+def test_news_of_a_failed_key_that_waits_already_means_no_second_pass() -> None:
+    async def work(queue: Queue, clock: Clock) -> bool:
+        await fail(queue, 60)
+        queue._expired(A)
+        queue.add(A)
+        return A in queue._timers
+
+    assert on_queue(work) is False
+
+
+def test_news_after_a_good_pass_is_passed_at_once() -> None:
+    async def work(queue: Queue, clock: Clock) -> None:
+        await fail(queue, 0.001)
+        await queue.get()
+        queue.done(A)
+        queue.add(A)
+        assert len(queue) == 1
+
+    on_queue(work)
 
 
 def test_what_the_server_asked_for_is_waited_for() -> None:

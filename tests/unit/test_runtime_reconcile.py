@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -277,58 +276,16 @@ def test_a_passing_trouble_is_not_told_to_the_user() -> None:
     assert "status" not in shell.stored()
 
 
-def test_two_objects_planned_at_the_same_time_do_not_share_gpus() -> None:
-    shell = Shell.with_nodes("gpu-1")
-    other = ("ml", "other")
-    for name in ("vision", "other"):
-        item = glm_deployment()
-        item["metadata"]["name"] = name
-        shell.cluster.put(item)
-
-    async def both() -> None:
-        shell.feed()
-        await asyncio.gather(*(shell.reconciler.reconcile(key) for key in (KEY, other)))
-
-    asyncio.run(both())
-    shell.feed()
-    (node,) = shell.inventory.nodes()
-    assert sum(hold.count for hold in node.holds) <= 8
-    assert len(shell.reconciler.waiting()) == 1
-
-
-def test_gpus_taken_by_others_after_the_plan_are_not_handed_out() -> None:
-    shell = Shell.with_nodes("gpu-1")
-    shell.cluster.put(glm_deployment())
-
-    def squat() -> None:
-        pod = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "job", "namespace": "other"},
-            "spec": {
-                "nodeName": "gpu-1",
-                "containers": [{"name": "c", "resources": {"limits": {GPU: "8"}}}],
-            },
-        }
-        shell.cluster.put(pod)
-
-    async def main() -> None:
-        shell.feed()
-        squat()
-        await shell.reconciler.reconcile(KEY)
-
-    with pytest.raises(KubeError, match="has 0 free"):
-        asyncio.run(main())
-    assert shell.cluster.pods() == []
-
-
 GATEWAY = {
     "apiVersion": "v1",
     "kind": "Pod",
     "metadata": {
         "name": "vision-gateway-1",
         "namespace": "ml",
-        "labels": {names.LABEL_DEPLOYMENT: "vision", "app.kubernetes.io/component": "gateway"},
+        "labels": {names.LABEL_DEPLOYMENT: "vision", "pod-template-hash": "7c9f"},
+        "ownerReferences": [
+            {"kind": "ReplicaSet", "name": "vision-gateway-7c9f", "uid": "rs", "controller": True}
+        ],
     },
     "spec": {},
     "status": {"phase": "Running", "podIP": "10.0.0.1"},
@@ -371,10 +328,9 @@ def asleep() -> Shell:
     shell.cluster.put(GATEWAY)
     shell.states["10.0.0.1"] = gateway_state(held=0)
     for _ in range(60):
-        asyncio.run(shell.gateways.poll_once())
+        shell.poll()
         shell.once()
         shell.cluster.settle()
-        shell.cluster.now += 1
     assert flash_pods(shell) == []
     return shell
 
@@ -383,7 +339,7 @@ def test_a_held_request_wakes_a_sleeping_tier() -> None:
     shell = asleep()
     shell.states["10.0.0.1"] = gateway_state(held=1)
     shell.woken.clear()
-    asyncio.run(shell.gateways.poll_once())
+    shell.poll()
     assert shell.woken == [KEY]
     shell.once()
     assert len(flash_pods(shell)) == 1
@@ -394,10 +350,10 @@ def test_a_held_request_wakes_a_sleeping_tier() -> None:
 
 def test_a_tick_asks_for_a_pass_only_when_one_would_do_something() -> None:
     shell = asleep()
-    asyncio.run(shell.gateways.poll_once())
+    shell.poll()
     assert not shell.reconciler.tick(KEY)
     shell.states["10.0.0.1"] = gateway_state(held=1)
-    asyncio.run(shell.gateways.poll_once())
+    shell.poll()
     assert shell.reconciler.tick(KEY)
     assert not shell.reconciler.tick(("ml", "unknown"))
 

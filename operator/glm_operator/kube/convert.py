@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from glm_operator.api import names
+from glm_operator.kube.quantities import whole
 from glm_operator.plan import times
 from glm_operator.plan.observed import Hold, Node, Replica, Revision, Taint
 
@@ -21,8 +22,9 @@ def is_extended(resource: str) -> bool:
 
 
 def extended(amounts: Mapping[str, Any]) -> dict[str, int]:
-    """The extended resources of a quantity map; they are whole numbers by definition."""
-    return {name: int(amount) for name, amount in amounts.items() if is_extended(name)}
+    """The extended resources of a quantity map. What is not whole can be no such amount."""
+    counts = {name: whole(amount) for name, amount in amounts.items() if is_extended(name)}
+    return {name: count for name, count in counts.items() if count is not None}
 
 
 def requested(pod: Raw) -> dict[str, int]:

@@ -13,9 +13,9 @@ from glm_operator.kube import convert
 from glm_operator.kube.client import Cluster
 from glm_operator.kube.errors import NotFoundError
 from glm_operator.kube.resources import CHILDREN, CONTROLLER_REVISION, DEPLOYMENT_OBJECT, POD
+from glm_operator.manifests.gateway import gateway_name
+from glm_operator.manifests.labels import Owner
 from glm_operator.plan.observed import Observed
-
-GATEWAY_COMPONENT = "gateway"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +79,36 @@ async def read_owned(cluster: Cluster, raw: Mapping[str, Any]) -> Reading:
         },
         deleting="deletionTimestamp" in metadata,
     )
-    return Reading(observed, gateway_pods(pods))
+    return Reading(observed, gateway_pods(pods, observed))
 
 
-def gateway_pods(pods: Iterable[Mapping[str, Any]]) -> tuple[GatewayPod, ...]:
-    """The gateways that can be asked, by name."""
+def gateway_pods(pods: Iterable[Mapping[str, Any]], observed: Observed) -> tuple[GatewayPod, ...]:
+    """The gateways of an object that can be asked, by name.
+
+    Anybody in the namespace may label a pod. These belong to the Deployment that we own, by the
+    name and label that the Deployment's controller gives its ReplicaSets.
+    """
+    owner = Owner(observed.object.name, observed.object.namespace, observed.uid)
+    deployment = gateway_name(owner)
+    if ("Deployment", deployment) not in observed.children:
+        return ()
     found = (
         GatewayPod(pod["metadata"]["name"], pod["status"]["podIP"])
         for pod in pods
-        if (pod["metadata"].get("labels") or {}).get("app.kubernetes.io/component")
-        == GATEWAY_COMPONENT
+        if _is_of(pod, deployment)
         and pod.get("status", {}).get("podIP")
         and pod["status"].get("phase") == "Running"
     )
     return tuple(sorted(found, key=lambda pod: pod.name))
+
+
+def _is_of(pod: Mapping[str, Any], deployment: str) -> bool:
+    """Whether a pod is controlled by a ReplicaSet of the Deployment of that name."""
+    metadata = pod["metadata"]
+    template = (metadata.get("labels") or {}).get("pod-template-hash", "")
+    return any(
+        ref.get("controller")
+        and ref.get("kind") == "ReplicaSet"
+        and ref.get("name") == f"{deployment}-{template}"
+        for ref in metadata.get("ownerReferences") or ()
+    )

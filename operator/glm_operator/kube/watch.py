@@ -79,7 +79,8 @@ class Watch(Generic[Item]):
     Args:
         source: sends requests.
         resource: the kind to follow, in all namespaces.
-        trim: what to keep of an object; None to keep nothing of it.
+        trim: what to keep of an object; None to keep nothing of it. An object for which it fails
+            is left out of a list, and in the stream what it was before stays.
         deliver: receives every change.
         fields: a field selector; an object that leaves it arrives as Gone.
         random: returns a number in [0, 1).
@@ -126,6 +127,10 @@ class Watch(Generic[Item]):
             except KubeError as error:
                 logger.warning("%s: %s", self._what, error)
                 self._pause(error.retry_after)
+            except Exception:
+                # A thread that ended here would leave the operator blind for ever.
+                logger.exception("%s: failed unexpectedly, listing again", self._what)
+                self._pause()
 
     def _pause(self, asked: float | None = None) -> None:
         self._failures += 1
@@ -140,9 +145,9 @@ class Watch(Generic[Item]):
             request = Request(self._what, "GET", self._resource.path(), query)
             answer = self._source.send(request)
             for raw in answer.get("items") or ():
-                item = self._trim(raw)
-                if item is not None:
-                    items[key_of(raw)] = item
+                change = self._change(raw)
+                if isinstance(change, Put):
+                    items[change.key] = change.item
             metadata = answer.get("metadata", {})
             token = metadata.get("continue", "")
             if not token:
@@ -177,14 +182,24 @@ class Watch(Generic[Item]):
         kind, raw = event["type"], event["object"]
         if kind == "ERROR":
             raise from_watch(self._what, raw)
-        item = None if kind in ("DELETED", "BOOKMARK") else self._trim(raw)
         if kind == "BOOKMARK":
             self._emit(Heard())
-        elif item is None:
+        elif kind == "DELETED":
             self._emit(Gone(key_of(raw)))
         else:
-            self._emit(Put(key_of(raw), item))
+            self._emit(self._change(raw))
         return str(raw["metadata"]["resourceVersion"])
+
+    def _change(self, raw: Mapping[str, Any]) -> Change[Item]:
+        """What an object that exists means; one that cannot be read tells nothing new."""
+        key = key_of(raw)
+        try:
+            item = self._trim(raw)
+        except Exception:
+            # One object must not hide all others.
+            logger.exception("%s: %s cannot be read and is left out", self._what, "/".join(key))
+            return Heard()
+        return Gone(key) if item is None else Put(key, item)
 
     def _emit(self, change: Change[Item]) -> None:
         if not self._stop.is_set():

@@ -1,10 +1,11 @@
-"""Ask every gateway for its `/state` once a second."""
+"""Ask every gateway for its `/state` once a second, each by itself."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,8 +20,12 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 TIMEOUT_SECONDS = 1.5
-CONCURRENT = 64
-"""Polls at once; the others wait their turn."""
+SILENT_AFTER = 3
+"""Failures in a row that make a gateway a silent one."""
+SILENT_SECONDS = 5.0
+"""A silent gateway is asked this often."""
+TICK_SECONDS = 0.1
+"""How often is looked for gateways that are due."""
 FORGET_SECONDS = 60.0
 """A gateway that was silent for longer is not reported at all; its pod may be gone."""
 
@@ -34,6 +39,10 @@ class _Gateway:
     ip: str
     report: GatewayReport | None = None
     heard_at: float = 0.0
+    failures: int = 0
+    """In a row."""
+    due_at: float = -math.inf
+    """When it is asked next; never while it is being asked."""
 
 
 @dataclass(slots=True)
@@ -55,10 +64,10 @@ def parse_state(raw: Any, now: float) -> GatewayReport:
             pod=str(raw["pod"]),
             generation=int(raw["generation"]),
             age_seconds=0.0,
-            started_at=now - float(raw["uptimeSeconds"]),
+            started_at=now - _seconds(raw["uptimeSeconds"]),
             tiers=tiers,
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise StateError(f"/state is not of the agreed shape: {error!r}") from error
 
 
@@ -67,11 +76,19 @@ def _tier(raw: Mapping[str, Any]) -> GatewayTier:
     return GatewayTier(
         arrivals=int(raw["arrivals"]),
         held=int(raw["held"]),
-        oldest_held_seconds=float(raw["oldestHeldSeconds"]),
+        oldest_held_seconds=_seconds(raw["oldestHeldSeconds"]),
         in_flight=int(raw["inFlight"]),
         replicas={name: int(one["inFlight"]) for name, one in replicas.items()},
         routable=frozenset(name for name, one in replicas.items() if one["routable"]),
     )
+
+
+def _seconds(raw: Any) -> float:
+    """A time that can be computed with; JSON as Python reads it has Infinity and NaN too."""
+    seconds = float(raw)
+    if not math.isfinite(seconds):
+        raise ValueError(f"{seconds} is no time")
+    return seconds
 
 
 def is_urgent(
@@ -133,7 +150,6 @@ class GatewayPoller:
         self._monotonic = monotonic
         self._wall = wall
         self._watched: dict[Key, _Watched] = {}
-        self._slots = asyncio.Semaphore(CONCURRENT)
 
     def follow(
         self,
@@ -179,38 +195,62 @@ class GatewayPoller:
         )
 
     async def run(self) -> None:
-        """Poll for ever; one slow gateway delays no other."""
-        while True:
-            started = self._monotonic()
-            await self.poll_once()
-            await asyncio.sleep(max(0.1, POLL_SECONDS - (self._monotonic() - started)))
+        """Poll for ever."""
+        async with asyncio.TaskGroup() as polls:
+            while True:
+                for poll in self.due():
+                    _ = polls.create_task(poll)
+                await asyncio.sleep(TICK_SECONDS)
 
-    async def poll_once(self) -> None:
-        """Ask every gateway once."""
-        polls = [
-            self._poll(key, watched, name)
-            for key, watched in self._watched.items()
-            for name in watched.gateways
-        ]
-        await asyncio.gather(*polls)
+    def due(self) -> list[Coroutine[Any, Any, None]]:
+        """The polls to be made now. None waits for another, and no gateway is asked twice at once.
 
-    async def _poll(self, key: Key, watched: _Watched, name: str) -> None:
-        gateway = watched.gateways[name]
-        url = f"http://{_host(gateway.ip)}:{names.GATEWAY_ADMIN_PORT}/state"
-        try:
-            async with self._slots:
-                asked_at = self._monotonic()
-                status, raw = await self._http.get(url, TIMEOUT_SECONDS)
-            if status != 200:
-                raise StateError(f"/state answered {status}")
-            report = parse_state(raw, self._wall())
-        except (NoAnswerError, StateError) as error:
-            self._metrics.gateway_polls.labels("failed").inc()
-            logger.debug("gateway %s/%s: %s", key[0], name, error)
-            return
-        self._metrics.gateway_polls.labels("answered").inc()
-        urgent = is_urgent(gateway.report, report, watched.asleep, watched.draining)
+        They need no limit: one small request for each gateway, where a limit would let those that
+        are silent stand in the way of those that answer.
+        """
+        now = self._monotonic()
+        polls = []
+        for key, watched in self._watched.items():
+            for name, gateway in watched.gateways.items():
+                if gateway.due_at <= now:
+                    gateway.due_at = math.inf
+                    polls.append(self._poll(key, watched, name, gateway))
+        return polls
+
+    async def _poll(self, key: Key, watched: _Watched, name: str, gateway: _Gateway) -> None:
         # The moment of asking: what the report says may be that old.
+        asked_at = self._monotonic()
+        answered = False
+        try:
+            report = await self._ask(gateway)
+            self._take(key, watched, gateway, report, asked_at)
+            answered = True
+        except (NoAnswerError, StateError) as error:
+            logger.debug("gateway %s/%s: %s", key[0], name, error)
+        except Exception:
+            # One pod's answer must not end the polls of all.
+            logger.exception("gateway %s/%s: the poll failed unexpectedly", key[0], name)
+        self._metrics.gateway_polls.labels("answered" if answered else "failed").inc()
+        gateway.failures = 0 if answered else gateway.failures + 1
+        silent = gateway.failures >= SILENT_AFTER
+        gateway.due_at = asked_at + (SILENT_SECONDS if silent else POLL_SECONDS)
+
+    async def _ask(self, gateway: _Gateway) -> GatewayReport:
+        url = f"http://{_host(gateway.ip)}:{names.GATEWAY_ADMIN_PORT}/state"
+        status, raw = await self._http.get(url, TIMEOUT_SECONDS)
+        if status != 200:
+            raise StateError(f"/state answered {status}")
+        return parse_state(raw, self._wall())
+
+    def _take(
+        self,
+        key: Key,
+        watched: _Watched,
+        gateway: _Gateway,
+        report: GatewayReport,
+        asked_at: float,
+    ) -> None:
+        urgent = is_urgent(gateway.report, report, watched.asleep, watched.draining)
         gateway.report, gateway.heard_at = report, asked_at
         if urgent and self._watched.get(key) is watched:
             self._wake(key)

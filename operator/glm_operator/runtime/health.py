@@ -14,7 +14,10 @@ from glm_operator.runtime.metrics import Metrics
 QUEUE_LIMIT_SECONDS = 300.0
 """An object that waits longer for its pass means that no pass ends any more."""
 WATCH_LIMIT_SECONDS = 300.0
-"""Bookmarks come about once a minute and a silent stream is opened again after 90 s."""
+"""Bookmarks come about once a minute and a silent stream is opened again after 90 s.
+
+It holds for the first list too: an operator that never gets one decides nothing.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ def health_problem(vitals: Vitals) -> str:
         return ""
     if vitals.queue_age > QUEUE_LIMIT_SECONDS:
         return f"an object has waited {vitals.queue_age:.0f} s for its pass"
-    if vitals.synced and vitals.inventory_age > WATCH_LIMIT_SECONDS:
+    if vitals.inventory_age > WATCH_LIMIT_SECONDS:
         return f"nothing was heard of nodes and pods for {vitals.inventory_age:.0f} s"
     return ""
 

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import aiohttp
 
 ANSWER_LIMIT = 4 << 20
-"""Bytes of an answer that are read; what we ask for is far smaller."""
+"""Bytes of an answer at most; what we ask for is far smaller."""
 
 
 class NoAnswerError(Exception):
-    """The pod did not answer in time, or the connection broke. The text says which."""
+    """No answer in time, a broken connection, or an answer without end. The text says which."""
 
 
 class Http(Protocol):
@@ -29,10 +29,14 @@ class Http(Protocol):
 
 
 class PodHttp:
-    """`Http` over one aiohttp session. Proxies and redirects are for other people's addresses."""
+    """`Http` over one aiohttp session. Proxies and redirects are for other people's addresses.
 
-    def __init__(self, connections: int = 128) -> None:
-        connector = aiohttp.TCPConnector(limit=connections, ttl_dns_cache=0)
+    The callers bound how much they ask at once. A limit of the session would be shared by all, and
+    pods that do not answer would use it up.
+    """
+
+    def __init__(self) -> None:
+        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=0)
         self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
 
     async def close(self) -> None:
@@ -55,17 +59,27 @@ class PodHttp:
             async with self._session.request(
                 method, url, json=body, timeout=timeout, allow_redirects=False
             ) as answer:
-                raw = await answer.content.read(ANSWER_LIMIT)
-                return answer.status, decoded(raw)
+                return answer.status, decoded(await _whole(answer.content))
         except TimeoutError as error:
             raise NoAnswerError(f"no answer within {seconds:g} s") from error
         except aiohttp.ClientError as error:
             raise NoAnswerError(f"the connection failed ({error})") from error
 
 
+async def _whole(content: aiohttp.StreamReader) -> bytes:
+    """The body to its end: one read returns only what has arrived so far."""
+    found = bytearray()
+    async for part in content.iter_any():
+        found += part
+        if len(found) > ANSWER_LIMIT:
+            raise NoAnswerError(f"the answer has more than {ANSWER_LIMIT} bytes")
+    return bytes(found)
+
+
 def decoded(raw: bytes) -> Any:
     """JSON where it is JSON, else the text."""
     try:
         return json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
+        # Brackets by the thousand exhaust the stack; nobody who means well sends them.
         return raw.decode(errors="replace")

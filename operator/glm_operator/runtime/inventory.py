@@ -78,15 +78,19 @@ class Inventory:
         self._on_node: dict[str, dict[Key, Holder]] = {}
         self._whole: dict[str, Node] = {}
         self._all: tuple[Node, ...] | None = None
-        self._heard: dict[str, float] = {}
+        self._heard: dict[Resource, float] = {}
+        self._listed: set[Resource] = set()
         self.synced = asyncio.Event()
         """Set once both lists have been seen; before that nothing may be planned."""
 
+    def begin(self) -> None:
+        """The two watches start: from now on their silence counts."""
+        self._heard = dict.fromkeys((NODE, POD), self._clock())
+
     def age(self) -> float:
-        """Seconds since the quieter of the two watches was last heard of."""
-        if not self.synced.is_set():
-            return float("inf")
-        return self._clock() - min(self._heard.values())
+        """Seconds since the quieter of the two watches was last heard of; 0 before they begin."""
+        now = self._clock()
+        return now - min(self._heard.values(), default=now)
 
     def nodes(self) -> tuple[Node, ...]:
         """All nodes by name, each with what is held on it."""
@@ -161,8 +165,9 @@ class Inventory:
                 pass
 
     def _hear(self, resource: Resource) -> None:
-        self._heard[resource.plural] = self._clock()
-        if self._heard.keys() >= {NODE.plural, POD.plural}:
+        self._heard[resource] = self._clock()
+        self._listed.add(resource)
+        if self._listed >= {NODE, POD}:
             self.synced.set()
 
     def _put_pod(self, key: Key, holder: Holder) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from glm_operator.kube.errors import KubeError, LeaseLostError, RefusedError
 from glm_operator.kube.retry import PASSES, REFUSALS, Backoff, Random
 from glm_operator.runtime.inventory import Affected
 from glm_operator.runtime.queue import Key, Queue
-from glm_operator.runtime.reconciler import Reconciler
+from glm_operator.runtime.reconciler import Outcome, Reconciler
 
 logger = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
+Wanted = TypeVar("Wanted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +62,15 @@ class Loop:
         """Let the workers end after their present pass."""
         self._stopping.set()
 
-    async def work(self) -> None:
-        """One worker: pass after pass until stopped."""
+    async def work(self, begin: asyncio.Event) -> None:
+        """One worker: once `begin` is set, pass after pass until stopped."""
         stopping = asyncio.create_task(self._stopping.wait())
         try:
+            await _unless(stopping, begin.wait())
             while not self._stopping.is_set():
-                waiting = asyncio.create_task(self._queue.get())
-                await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if not waiting.done():
-                    waiting.cancel()
-                    return
-                await self.one_pass(waiting.result())
+                key = await _unless(stopping, self._queue.get())
+                if key is not None:
+                    await self.one_pass(key)
         finally:
             stopping.cancel()
 
@@ -94,7 +94,7 @@ class Loop:
             logger.exception("%s/%s: the pass failed unexpectedly", *key)
             self._fail(key, error, PASSES, None)
         else:
-            self._succeed(key, outcome.exists, outcome.requeue_after_seconds)
+            self._succeed(key, outcome)
         finally:
             self._metrics.reconcile_seconds.observe(self._monotonic() - started)
 
@@ -103,11 +103,15 @@ class Loop:
         delay = self._queue.failed(key, backoff, asked)
         logger.warning("%s/%s: %s; trying again in %.1f s", *key, error, delay)
 
-    def _succeed(self, key: Key, exists: bool, after: float | None) -> None:
-        self._queue.done(key)
-        if not exists:
+    def _succeed(self, key: Key, outcome: Outcome) -> None:
+        if outcome.waits:
+            self._queue.put_off(key)
+        else:
+            self._queue.done(key)
+        if not outcome.exists:
             self._queue.forget(key)
             return
+        after = outcome.requeue_after_seconds
         resync = self._periods.resync_seconds * (0.9 + 0.2 * self._random())
         self._queue.add_after(key, resync if after is None else min(resync, after))
 
@@ -116,13 +120,33 @@ class Loop:
         while True:
             await asyncio.sleep(self._periods.scale_seconds)
             for key in self._reconciler.known():
-                if self._reconciler.tick(key):
-                    self._queue.add(key)
+                self._tick(key)
                 # Plans of hundreds of objects in a row must not hold up a renewal of the Lease.
                 await asyncio.sleep(0)
+
+    def _tick(self, key: Key) -> None:
+        try:
+            if self._reconciler.tick(key):
+                self._queue.add(key)
+        except Exception as error:
+            # One object must not end the ticks of all; its passes say in its status what is wrong.
+            logger.exception("%s/%s: the tick failed unexpectedly", *key)
+            self._metrics.reconcile_errors.labels(type(error).__name__).inc()
 
     def affected(self, change: Affected) -> None:
         """A node or a pod changed: pass the objects that it concerns."""
         waiting = self._reconciler.waiting() if change.frees else frozenset()
         for key in change.owners | waiting:
             self._queue.add(key)
+
+
+async def _unless(
+    stopping: asyncio.Task[Any], wanted: Coroutine[Any, Any, Wanted]
+) -> Wanted | None:
+    """What is wanted, or None when the stop comes first."""
+    waiting = asyncio.create_task(wanted)
+    try:
+        await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return waiting.result() if waiting.done() else None
+    finally:
+        waiting.cancel()

@@ -117,6 +117,7 @@ def assemble(settings: Settings) -> Machine:
         planner=plan,
         defaults=settings.defaults(),
         wall=time.time,
+        wake=queue.add,
     )
     loop = _loop(queue, Reconciler(parts), settings)
     return Machine(settings, transport, lease, parts, http, queue, loop)
@@ -192,13 +193,16 @@ async def lead(machine: Machine, register: Register, stopping: asyncio.Task[Any]
         machine.transport.connection,
         machine.settings.watch_namespaces,
     )
-    workers = [_task("worker", _work(machine)) for _ in range(machine.settings.workers)]
+    # Before the nodes are known everything would seem not to fit.
+    synced = machine.parts.inventory.synced
+    workers = [_task("worker", machine.loop.work(synced)) for _ in range(machine.settings.workers)]
     others = [
         _task("lease", machine.lease.keep()),
         _task("kopf", kopf_thread.ended()),
         _task("gateways", machine.parts.gateways.run()),
         _task("scaling", machine.loop.tick()),
     ]
+    machine.parts.inventory.begin()
     for stream in streams:
         stream.start()
     kopf_thread.start()
@@ -210,12 +214,6 @@ async def lead(machine: Machine, register: Register, stopping: asyncio.Task[Any]
     await kopf_thread.stop()
     await machine.lease.release()
     return code
-
-
-async def _work(machine: Machine) -> None:
-    """One worker; before the nodes are known everything would seem not to fit."""
-    await machine.parts.inventory.synced.wait()
-    await machine.loop.work()
 
 
 async def _finish(

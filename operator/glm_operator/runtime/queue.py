@@ -1,7 +1,8 @@
 """Keys of objects to look at. The rules are those of client-go's work queue.
 
 One pass per key at a time; a key that is added during its pass gets another one; a key added twice
-before its pass is passed once; failures of a key delay that key only.
+before its pass is passed once; failures of a key delay that key only. Unlike there, news of a key
+that fails does not do away with the delay, it only shortens it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Key = tuple[str, str]
 
 
 NEWS_SECONDS = 1.0
-"""Longest wait after a failed pass during which something new was heard of the key."""
+"""Longest wait for the pass of a key that failed and of which something new was heard since."""
 
 
 class Queue:
@@ -46,7 +47,18 @@ class Queue:
         self._arrived = asyncio.Event()
 
     def add(self, key: Key) -> None:
-        """Look at a key as soon as possible."""
+        """Look at a key as soon as possible; within a second when its last pass failed.
+
+        What is new may be the cure, but it may as well be what the failing pass itself wrote: that
+        must not wake it without a pause.
+        """
+        waits = key in self._active or key in self._ready
+        if key in self._failures and not waits:
+            self.add_after(key, NEWS_SECONDS)
+        else:
+            self._enter(key)
+
+    def _enter(self, key: Key) -> None:
         if key in self._active:
             self._again.setdefault(key, self._clock())
         elif key not in self._ready:
@@ -66,10 +78,10 @@ class Queue:
 
     def _expired(self, key: Key) -> None:
         self._timers.pop(key, None)
-        self.add(key)
+        self._enter(key)
 
     async def get(self) -> Key:
-        """The key that waits longest, once there is one. `done` or `failed` must follow."""
+        """The key that waits longest, once there is one. `done`, `put_off` or `failed` follows."""
         while not self._ready:
             self._arrived.clear()
             await self._arrived.wait()
@@ -83,11 +95,14 @@ class Queue:
         self._failures.pop(key, None)
         self._finish(key)
 
+    def put_off(self, key: Key) -> None:
+        """The pass of a key ended before it could succeed or fail."""
+        self._finish(key)
+
     def failed(self, key: Key, backoff: Backoff = PASSES, asked: float | None = None) -> float:
         """The pass of a key failed: look again after its back-off, which is returned in seconds.
 
-        A key that was added during the pass waits a second at most: what was added may be the
-        cure, but a failing pass that writes must not wake itself without a pause.
+        A key that was added during the pass waits a second at most, as one that is added after it.
         """
         failures = self._failures.get(key, 0) + 1
         self._failures[key] = failures

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,7 @@ from glm_operator.runtime.gateways import GatewayPoller
 from glm_operator.runtime.inventory import Inventory
 from glm_operator.runtime.metrics import Metrics
 from glm_operator.runtime.queue import Key
+from glm_operator.runtime.turns import Turns
 from glm_operator.runtime.verifier import Target, Verifier
 
 logger = logging.getLogger(__name__)
@@ -46,6 +46,8 @@ class Outcome:
 
     exists: bool
     requeue_after_seconds: float | None = None
+    waits: bool = False
+    """It hands out GPUs and it is not its turn: another pass is asked for when it is."""
 
 
 @dataclass(slots=True)
@@ -92,19 +94,21 @@ class Parts:
     planner: Planner
     defaults: Defaults
     wall: Callable[[], float]
+    wake: Callable[[Key], None]
+    """Asks for a pass of a key."""
 
 
 class Reconciler:
     """Brings objects to what their plans say.
 
-    Passes of different keys may overlap; passes that hand out GPUs do not.
+    Passes of different keys may overlap; those that hand out GPUs do so one after another.
     """
 
     def __init__(self, parts: Parts) -> None:
         self.metrics = parts.metrics
         self._parts = parts
         self._executor = Executor(parts.cluster, parts.inventory.assume)
-        self._allocation = asyncio.Lock()
+        self._turns = Turns(parts.wake)
         self._known: dict[Key, _Known] = {}
 
     def waiting(self) -> frozenset[Key]:
@@ -121,9 +125,24 @@ class Reconciler:
         Raises:
             KubeError: something could not be read or done; a later pass begins anew.
         """
+        waits = False
+        try:
+            outcome = await self._pass(key)
+            waits = outcome.waits
+            return outcome
+        finally:
+            # A key that waits may have been given the turn meanwhile, for its next pass.
+            if not waits:
+                self._turns.give_back(key)
+
+    async def _pass(self, key: Key) -> Outcome:
         scene = await self._look(key)
         if scene is not None and scene.allocates:
-            scene = await self._allocate(key, scene)
+            await self._execute(key, scene, scene.before_pods)
+            if not self._turns.take(key):
+                await self._attend(key, scene)
+                return Outcome(exists=True, waits=True)
+            scene = await self._allocate(key)
         elif scene is not None:
             await self._execute(key, scene, scene.plan.actions)
         if scene is None:
@@ -132,15 +151,14 @@ class Reconciler:
         await self._conclude(key, scene)
         return Outcome(exists=True, requeue_after_seconds=scene.plan.requeue_after_seconds)
 
-    async def _allocate(self, key: Key, scene: _Scene) -> _Scene | None:
-        """Carry out a plan that hands out GPUs; returns what was carried out in the end."""
-        await self._execute(key, scene, scene.before_pods)
-        # What others took meanwhile is seen only by looking again under the lock.
-        async with self._allocation:
-            again = await self._look(key)
-            if again is not None:
-                await self._execute(key, again, again.plan.actions)
-        return again
+    async def _allocate(self, key: Key) -> _Scene | None:
+        """Carry out a plan that hands out GPUs, in its turn; returns what was carried out."""
+        # What others took meanwhile is seen only by looking again.
+        scene = await self._look(key)
+        if scene is not None:
+            await self._execute(key, scene, scene.plan.actions)
+        self._turns.give_back(key)
+        return scene
 
     def forget(self, key: Key) -> None:
         """The object is gone, its owner references delete the rest."""
@@ -210,6 +228,15 @@ class Reconciler:
         self._verify(key, observed, plan)
         for event in plan.events:
             await self._parts.events.record(Owner(*key, observed.uid), event)
+
+    async def _attend(self, key: Key, scene: _Scene) -> None:
+        """What a pass that waits for its turn does for the replicas that there are.
+
+        Status, events and memory tell of a plan that was carried out; its turn brings them.
+        """
+        if scene.observed is not None:
+            await self._void_gates(key, scene.observed)
+            self._verify(key, scene.observed, scene.plan)
 
     async def _tell_failure(
         self, key: Key, scene: _Scene, observed: Observed, error: KubeError
