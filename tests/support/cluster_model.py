@@ -254,9 +254,7 @@ class ModelCluster:
         if pod is None:
             return
         good = pod.revision not in self.broken_revisions
-        self.pods[name] = replace(
-            pod, verified=good, verified_container=pod.container_id, ready=good
-        )
+        self.pods[name] = replace(pod, verified=good, verified_container=pod.container_id)
 
     # What happens by itself.
 

@@ -28,7 +28,6 @@ def replica(name: str = "a", **more: Any) -> Replica:
         "phase": "Running",
         "container_id": "c1",
         "containers_ready": True,
-        "ready": True,
         "routable": True,
         "verified": True,
         "verified_container": "c1",
@@ -38,7 +37,7 @@ def replica(name: str = "a", **more: Any) -> Replica:
 
 def starting(name: str, **more: Any) -> Replica:
     """A replica whose engine is not healthy yet."""
-    fresh = {"containers_ready": False, "ready": False, "routable": False, "verified": None}
+    fresh = {"containers_ready": False, "routable": False, "verified": None}
     return replica(name, **(fresh | {"verified_container": ""} | more))
 
 

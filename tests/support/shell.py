@@ -100,7 +100,6 @@ class Shell:
             self.woken.append,
             self.metrics,
             monotonic=lambda: self.cluster.now,
-            wall=lambda: self.cluster.now,
         )
         self.verifier = Verifier(
             self.cluster,

@@ -50,11 +50,6 @@ def test_the_image_check_forces_one_call_with_the_image_inline() -> None:
     assert IMAGE.body["parallel_tool_calls"] is False
 
 
-def test_a_tier_without_images_is_asked_without_one() -> None:
-    content = checks.image_check("glm", images=False).body["messages"][0]["content"]
-    assert [part["type"] for part in content] == ["text"]
-
-
 def test_the_parser_check_holds_the_output_to_the_native_call() -> None:
     (literal,) = PARSER.body["structured_outputs"]["choice"]
     assert literal == (

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
-
 from fake_cluster import FakeCluster, running_status
 from glm_operator.api import names
 from glm_operator.kube import convert
@@ -294,22 +292,3 @@ def test_closing_ends_checks_that_hang() -> None:
         assert scene.cluster.writes == []
 
     asyncio.run(main())
-
-
-@pytest.mark.parametrize(("images", "parts"), [(True, 2), (False, 1)])
-def test_a_tier_without_images_is_checked_without_one(images: bool, parts: int) -> None:
-    seen: list[int] = []
-
-    def script(body: Mapping[str, Any]) -> tuple[int, Any]:
-        seen.append(len(body["messages"][0]["content"]))
-        return engine(body)
-
-    scene = Scene(script=script)
-
-    async def offer() -> None:
-        scene.verifier.offer(Target(KEY, scene.replica(), "glm", images=images))
-        running = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        await asyncio.gather(*running)
-
-    asyncio.run(offer())
-    assert seen[0] == parts

@@ -171,7 +171,6 @@ def replica_of(pod: Raw, owner_uid: str) -> Replica:
         ip=status.get("podIP", ""),
         container_id=_running_id(engine),
         containers_ready=condition(pod, "ContainersReady").get("status") == "True",
-        ready=condition(pod, "Ready").get("status") == "True",
         routable=labels.get(names.LABEL_ROUTABLE) == "true",
         verified={"True": True, "False": False}.get(gate.get("status", "")),
         verified_container=annotations.get(names.ANNOTATION_VERIFIED_CONTAINER, ""),

@@ -70,7 +70,6 @@ class Replica:
     container_id: str = ""
     """Id of the running engine container; empty when none runs."""
     containers_ready: bool = False
-    ready: bool = False
     routable: bool = False
     verified: bool | None = None
     """The readiness gate: None before the first check."""
@@ -112,7 +111,6 @@ class GatewayTier:
     arrivals: int = 0
     """Requests that chose the tier since the gateway started (monotonic)."""
     held: int = 0
-    oldest_held_seconds: float = 0.0
     in_flight: int = 0
     replicas: Mapping[str, int] = field(default_factory=dict)
     """Engine pod name -> requests in flight; a replica no longer routable stays until 0."""
@@ -129,7 +127,6 @@ class GatewayReport:
     """Since the gateway last answered; since it was first asked where it never has."""
     heard: bool = True
     """Whether it has answered yet; where not, all else here says nothing."""
-    started_at: float = 0.0
     tiers: Mapping[str, GatewayTier] = field(default_factory=dict)
 
 

@@ -62,17 +62,17 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
 
-def checks(served_name: str, images: bool = True) -> tuple[Check, ...]:
-    """The checks of one engine, in order. `images` is false where the tier takes none."""
-    return (image_check(served_name, images), parser_check(served_name))
+def checks(served_name: str) -> tuple[Check, ...]:
+    """The checks of one engine, in order."""
+    return (image_check(served_name), parser_check(served_name))
 
 
-def image_check(served_name: str, images: bool = True) -> Check:
+def image_check(served_name: str) -> Check:
     """A tiny image and one strict tool that must be called."""
     text = {"type": "text", "text": "Report the colour of the image with the tool."}
     url = "data:image/png;base64," + base64.b64encode(png()).decode()
-    picture = [{"type": "image_url", "image_url": {"url": url}}] if images else []
-    body = _body(served_name, [*picture, text]) | {
+    picture = {"type": "image_url", "image_url": {"url": url}}
+    body = _body(served_name, [picture, text]) | {
         "tools": [_tool("report_colour", "colour", COLOURS)],
         "tool_choice": "required",
         "parallel_tool_calls": False,

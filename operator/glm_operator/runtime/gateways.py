@@ -30,6 +30,9 @@ FORGET_SECONDS = 60.0
 """A gateway that was silent for longer is not reported at all; its pod may be gone."""
 
 
+UNHEARD = GatewayReport(pod="", generation=0, age_seconds=0.0, heard=False)
+
+
 class StateError(ValueError):
     """A gateway's `/state` is not of the agreed shape."""
 
@@ -37,8 +40,9 @@ class StateError(ValueError):
 @dataclass(slots=True)
 class _Gateway:
     ip: str
+    heard_at: float
+    """When it last answered; when it was first seen, where it never has."""
     report: GatewayReport | None = None
-    heard_at: float = 0.0
     failures: int = 0
     """In a row."""
     due_at: float = -math.inf
@@ -52,8 +56,8 @@ class _Watched:
     asleep: frozenset[str] = frozenset()
 
 
-def parse_state(raw: Any, now: float) -> GatewayReport:
-    """A gateway's `/state`. `now` is the wall clock, for when the gateway started.
+def parse_state(raw: Any) -> GatewayReport:
+    """A gateway's `/state`.
 
     Raises:
         StateError: a field is missing or of the wrong kind.
@@ -64,7 +68,6 @@ def parse_state(raw: Any, now: float) -> GatewayReport:
             pod=str(raw["pod"]),
             generation=int(raw["generation"]),
             age_seconds=0.0,
-            started_at=now - _seconds(raw["uptimeSeconds"]),
             tiers=tiers,
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -76,19 +79,10 @@ def _tier(raw: Mapping[str, Any]) -> GatewayTier:
     return GatewayTier(
         arrivals=int(raw["arrivals"]),
         held=int(raw["held"]),
-        oldest_held_seconds=_seconds(raw["oldestHeldSeconds"]),
         in_flight=int(raw["inFlight"]),
         replicas={name: int(one["inFlight"]) for name, one in replicas.items()},
         routable=frozenset(name for name, one in replicas.items() if one["routable"]),
     )
-
-
-def _seconds(raw: Any) -> float:
-    """A time that can be computed with; JSON as Python reads it has Infinity and NaN too."""
-    seconds = float(raw)
-    if not math.isfinite(seconds):
-        raise ValueError(f"{seconds} is no time")
-    return seconds
 
 
 def is_urgent(
@@ -100,13 +94,13 @@ def is_urgent(
     """Whether a report calls for a pass now, not at the next tick.
 
     Work begins to be held for a tier that sleeps, a draining replica is free or let go, or the
-    gateway has taken up another configuration.
+    gateway is heard for the first time or has taken up another configuration.
     """
     if any(_held(after, tier) and not _held(before, tier) for tier in asleep):
         return True
     if draining and _on(before, draining) != _on(after, draining):
         return True
-    return before is not None and before.generation != after.generation
+    return before is None or before.generation != after.generation
 
 
 def _held(report: GatewayReport | None, tier: str) -> int:
@@ -132,7 +126,6 @@ class GatewayPoller:
         wake: told of a key that should be passed now.
         metrics: counts polls.
         monotonic: a clock that never goes back, in seconds.
-        wall: seconds since the epoch.
     """
 
     def __init__(
@@ -142,13 +135,11 @@ class GatewayPoller:
         metrics: Metrics,
         *,
         monotonic: Callable[[], float],
-        wall: Callable[[], float],
     ) -> None:
         self._http = http
         self._wake = wake
         self._metrics = metrics
         self._monotonic = monotonic
-        self._wall = wall
         self._watched: dict[Key, _Watched] = {}
 
     def follow(
@@ -172,7 +163,7 @@ class GatewayPoller:
         watched.gateways = {
             pod.name: old[pod.name]
             if pod.name in old and old[pod.name].ip == pod.ip
-            else _Gateway(pod.ip)
+            else _Gateway(pod.ip, self._monotonic())
             for pod in pods
         }
         watched.draining = frozenset(draining)
@@ -183,15 +174,18 @@ class GatewayPoller:
         self._watched.pop(key, None)
 
     def reports(self, key: Key) -> tuple[GatewayReport, ...]:
-        """The last report of every gateway of an object, with its age."""
+        """The last report of every gateway of an object, with its age.
+
+        One that has not answered yet is reported as not heard: it is not the same as none.
+        """
         watched = self._watched.get(key)
         if watched is None:
             return ()
         now = self._monotonic()
         return tuple(
-            replace(gateway.report, pod=name, age_seconds=now - gateway.heard_at)
+            replace(gateway.report or UNHEARD, pod=name, age_seconds=now - gateway.heard_at)
             for name, gateway in sorted(watched.gateways.items())
-            if gateway.report is not None and now - gateway.heard_at < FORGET_SECONDS
+            if now - gateway.heard_at < FORGET_SECONDS
         )
 
     async def run(self) -> None:
@@ -240,7 +234,7 @@ class GatewayPoller:
         status, raw = await self._http.get(url, TIMEOUT_SECONDS)
         if status != 200:
             raise StateError(f"/state answered {status}")
-        return parse_state(raw, self._wall())
+        return parse_state(raw)
 
     def _take(
         self,

@@ -103,7 +103,7 @@ def assemble(settings: Settings) -> Machine:
     metrics, http = Metrics(), PodHttp()
     queue = Queue(time.monotonic, random.random, metrics.queue_seconds.observe)
     inventory = Inventory(lambda change: loop.affected(change), time.monotonic)
-    gateways = GatewayPoller(http, queue.add, metrics, monotonic=time.monotonic, wall=time.time)
+    gateways = GatewayPoller(http, queue.add, metrics, monotonic=time.monotonic)
     verifier = Verifier(
         cluster, http, queue.add_after, metrics, wall=time.time, random=random.random
     )

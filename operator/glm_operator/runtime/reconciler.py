@@ -318,7 +318,6 @@ def target_of(key: Key, replica: Replica, observed: Observed) -> Target:
         key=key,
         replica=replica,
         served_name=str(data.get("served_name", replica.tier)),
-        images=int(data.get("max_images", 1)) > 0,
     )
 
 

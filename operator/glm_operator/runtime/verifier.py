@@ -44,8 +44,6 @@ class Target:
     key: Key
     replica: Replica
     served_name: str
-    images: bool = True
-    """Whether the tier takes images at all."""
 
     def url(self, path: str) -> str:
         """Where the engine answers a path."""
@@ -160,7 +158,7 @@ class Verifier:
 
     async def _run_checks(self, target: Target) -> Verdict:
         """The first check that fails, or that all passed."""
-        for check in checks(target.served_name, target.images):
+        for check in checks(target.served_name):
             try:
                 asked = await self._steered(target, check) if check.literal else check
                 url = target.url("/v1/chat/completions")
