@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from glm_dev.simulator import vision
+from glm_serving.gateway import images
 from simulators import POST, Engine, simulated
 
 RESTART: dict[str, Any] = {
@@ -165,6 +167,17 @@ def test_errors_have_the_shape_of_vllm(
     error = reply.value["error"]
     assert (reply.status, error["type"], error["code"]) == (status, kind, status)
     assert words in error["message"]
+
+
+SIZES = [
+    *((1, 1), (14, 14), (64, 64), (28, 112), (79, 79), (80, 80), (112, 56), (224, 224)),
+    *((640, 480), (1920, 1080), (3840, 2160), (2184, 2184), (2212, 2212), (30, 9000)),
+]
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_an_image_costs_what_the_gateway_counts(width: int, height: int) -> None:
+    assert vision.image_tokens(width, height) == images.tokens(width, height)
 
 
 def test_more_images_than_the_limit_are_refused() -> None:

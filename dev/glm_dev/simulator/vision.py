@@ -13,6 +13,8 @@ MERGED_PATCH = 28
 """Pixels per side of one token: patch 14 times spatial merge 2."""
 LONGEST_EDGE = 9_633_792
 """`size.longest_edge` of GLM-4.6V's image processor: at most 6,144 tokens per image."""
+SHORTEST_EDGE = 112 * 112
+"""`size.shortest_edge` of the same: a smaller image is scaled up, to 8 tokens or more."""
 TEMPORAL_PATCH = 2
 UNKNOWN_SIZE = (224, 224)
 """Taken where the format's header is not one of those read here."""
@@ -26,6 +28,10 @@ def image_tokens(width: int, height: int) -> int:
         beta = math.sqrt(TEMPORAL_PATCH * width * height / LONGEST_EDGE)
         wide = max(MERGED_PATCH, math.floor(width / beta / MERGED_PATCH) * MERGED_PATCH)
         high = max(MERGED_PATCH, math.floor(height / beta / MERGED_PATCH) * MERGED_PATCH)
+    elif TEMPORAL_PATCH * wide * high < SHORTEST_EDGE:
+        beta = math.sqrt(SHORTEST_EDGE / (TEMPORAL_PATCH * width * height))
+        wide = math.ceil(width * beta / MERGED_PATCH) * MERGED_PATCH
+        high = math.ceil(height * beta / MERGED_PATCH) * MERGED_PATCH
     return (wide // MERGED_PATCH) * (high // MERGED_PATCH)
 
 
