@@ -19,16 +19,19 @@ CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 
 
 @contextlib.contextmanager
-def process(*flags: str, **variables: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def process(
+    *flags: str, read_stderr: bool = False, **variables: str
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A simulator and its address; with `read_stderr` the test reads what it says on stderr."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     command = [sys.executable, "-m", "glm_dev.simulator", *FLAGS, "--port", str(port), *flags]
-    started = subprocess.Popen(command, env={**os.environ, **variables})
-    try:
-        yield started, f"http://127.0.0.1:{port}"
-    finally:
-        started.kill()
-        started.wait(10)
+    stderr = subprocess.PIPE if read_stderr else None
+    with subprocess.Popen(command, env={**os.environ, **variables}, stderr=stderr) as started:
+        try:
+            yield started, f"http://127.0.0.1:{port}"
+        finally:
+            started.kill()
 
 
 def healthy(url: str) -> bool:
@@ -70,11 +73,13 @@ def test_sigterm_with_a_timeout_lets_what_runs_finish() -> None:
 
 
 def test_sigterm_before_ready_ends_with_an_error() -> None:
-    with process(SIM_STARTUP_SECONDS="60") as (started, url):
-        time.sleep(0)
+    with process(read_stderr=True, SIM_STARTUP_SECONDS="60") as (started, url):
+        assert started.stderr is not None
+        assert b"refuses connections for 60 s" in started.stderr.readline()
         assert not healthy(url)
         started.send_signal(signal.SIGTERM)
-        assert started.wait(10) != 0
+        assert b"terminated before the engine was ready" in started.stderr.read()
+        assert started.wait(10) == 1
 
 
 @pytest.mark.parametrize("variable", ["SIM_CRASH_AFTER_REQUESTS", "SIM_CRASH_AFTER_TOKENS"])

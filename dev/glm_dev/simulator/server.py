@@ -79,6 +79,8 @@ async def _serve(settings: Settings, behaviour: Behaviour) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     listener = bound(settings)
+    if behaviour.startup_seconds:
+        log.info("port %d refuses connections for %g s", settings.port, behaviour.startup_seconds)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), behaviour.startup_seconds)
     if stop.is_set():
