@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 INSTALL_SECONDS = 600.0
+LOCK_SECONDS = 300.0
+"""A fresh Debian upgrades itself for minutes, and holds apt's locks meanwhile."""
+RETRY_SECONDS = 5.0
+LOCKED = "Could not get lock"
+"""What apt-get says of the locks that its own waiting does not cover: lists and downloads."""
 LAST_WORDS = 500
 """Characters of a failed apt-get that its error shows."""
 
@@ -25,8 +33,8 @@ def require(packages: Mapping[str, str], say: Callable[[str], None]) -> None:
     lacking = missing(packages)
     if lacking and shutil.which("apt-get") and os.geteuid() == 0:
         say(f"Installing {', '.join(lacking)} with apt-get")
-        _apt_get("update", "-qq")
-        _apt_get("install", "-y", "-qq", "--no-install-recommends", *lacking)
+        apt_get("update", "-qq")
+        apt_get("install", "-y", "-qq", "--no-install-recommends", *lacking)
         lacking = missing(packages)
     if lacking:
         raise DistributionError(
@@ -39,11 +47,26 @@ def missing(packages: Mapping[str, str]) -> list[str]:
     return sorted({package for name, package in packages.items() if not shutil.which(name)})
 
 
-def _apt_get(*arguments: str) -> None:
+def apt_get(*arguments: str, folder: Path | None = None) -> None:
+    """Run apt-get, in `folder` where one is given; a lock of somebody else's is waited for.
+
+    Raises:
+        DistributionError: it failed, with its own last words.
+    """
+    deadline = time.monotonic() + LOCK_SECONDS
+    while (done := _once(arguments, folder)).returncode:
+        if LOCKED not in done.stderr or time.monotonic() > deadline:
+            said = (done.stderr.strip() or done.stdout.strip())[-LAST_WORDS:]
+            raise DistributionError(f"apt-get {' '.join(arguments)} failed: {said}")
+        time.sleep(RETRY_SECONDS * random.uniform(0.5, 1.5))
+
+
+def _once(arguments: tuple[str, ...], folder: Path | None) -> subprocess.CompletedProcess[str]:
     try:
-        done = subprocess.run(
-            ["apt-get", *arguments],
-            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+        return subprocess.run(
+            ["apt-get", "-o", f"DPkg::Lock::Timeout={LOCK_SECONDS:.0f}", *arguments],
+            cwd=folder,
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -54,6 +77,3 @@ def _apt_get(*arguments: str) -> None:
         raise DistributionError(
             f"apt-get {arguments[0]} took longer than {INSTALL_SECONDS:.0f} s."
         ) from error
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip())[-LAST_WORDS:]
-        raise DistributionError(f"apt-get {' '.join(arguments)} failed: {said}")

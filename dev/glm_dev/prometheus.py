@@ -11,9 +11,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from glm_dev import distribution
 from glm_dev.paths import cache_dir
 
-DOWNLOAD_SECONDS = 300.0
+UNPACK_SECONDS = 60.0
 
 
 class PrometheusMissingError(Exception):
@@ -42,17 +43,24 @@ def program() -> Path:
 def _unpack(package: str, target: Path) -> None:
     """Download a package of the distribution and lay its files below `target`."""
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        _run(folder, "apt-get", "update", "-qq")
-        _run(folder, "apt-get", "download", "-qq", package)
+        try:
+            distribution.apt_get("update", "-qq")
+            distribution.apt_get("download", "-qq", package, folder=Path(folder))
+        except distribution.DistributionError as error:
+            raise PrometheusMissingError(str(error)) from error
         (archive,) = Path(folder).glob("*.deb")
-        _run(folder, "dpkg-deb", "--extract", archive.name, "files")
+        _extract(archive, Path(folder) / "files")
         shutil.rmtree(target, ignore_errors=True)
         (Path(folder) / "files").rename(target)
 
 
-def _run(folder: str, *command: str) -> None:
+def _extract(archive: Path, folder: Path) -> None:
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS, check=False
+        ["dpkg-deb", "--extract", str(archive), str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=UNPACK_SECONDS,
+        check=False,
     )
     if done.returncode:
-        raise PrometheusMissingError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")
+        raise PrometheusMissingError(f"{archive.name} cannot be unpacked: {done.stderr.strip()}")
