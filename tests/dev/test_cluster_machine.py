@@ -35,9 +35,32 @@ def test_too_few_file_watchers_are_refused_with_the_setting_that_brings_more() -
 
 
 @pytest.mark.parametrize("folder", ["/var/lib/cache", "/run/x", "/var/log"])
-def test_a_cache_that_nodes_cannot_see_is_refused(folder: str) -> None:
-    with pytest.raises(ClusterError, match="which every node replaces with its own"):
-        preflight.require_visible([Path(folder)])
+def test_a_cache_that_nodes_cannot_see_is_refused(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "cache_dir", lambda: Path(folder))
+    with pytest.raises(ClusterError, match="every node replaces with its own: set GLM_OPERATOR_C"):
+        preflight.require_visible(preflight.seen_by_nodes(None))
+
+
+def test_an_engine_that_nodes_cannot_see_is_refused() -> None:
+    with pytest.raises(ClusterError, match=r"^/run/engine lies below /run.*copy the engine else"):
+        preflight.require_visible(preflight.seen_by_nodes(Path("/run/engine")))
+
+
+def test_a_checkout_that_nodes_cannot_see_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "PACKAGE", Path("/var/lib/glm-operator/dev/glm_dev"))
+    with pytest.raises(ClusterError, match=r"own: move the checkout elsewhere\.$"):
+        preflight.require_visible(preflight.seen_by_nodes(None))
+
+
+@pytest.mark.parametrize("prefix", ["prefix", "base_prefix"])
+def test_a_python_that_nodes_cannot_see_is_refused(
+    prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys." + prefix, "/var/lib/python3.11")
+    with pytest.raises(ClusterError, match="use a Python that is installed elsewhere"):
+        preflight.require_visible(preflight.seen_by_nodes(None))
 
 
 def test_another_system_is_told_what_to_do_instead(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 from glm_dev import distribution
@@ -50,6 +50,7 @@ PROBES = {
     "nftables": ("nft", "add", "table", "ip", "probe"),
 }
 """Tried in namespaces of their own, which take all of it with them."""
+PACKAGE = Path(__file__).resolve().parents[1]
 HIDDEN = (Path("/var/lib"), Path("/var/log"), Path("/run"))
 """Folders that a node replaces with its own."""
 
@@ -62,7 +63,7 @@ def check_machine(plan: ClusterPlan, say: Say) -> None:
     """
     require_host(say)
     require_engine(plan)
-    require_visible([cache_dir(), *([plan.engine] if plan.engine else [])])
+    require_visible(seen_by_nodes(plan.engine))
     available = available_mib(Path("/proc/meminfo").read_text())
     require_room(len(plan.nodes), available, free_disk_mib())
     require_watchers(len(plan.nodes), int(WATCHER_LIMIT.read_text()), watchers_in_use())
@@ -164,18 +165,32 @@ def available_mib(meminfo: str) -> int:
     return int(fields["MemAvailable"].split()[0]) >> 10
 
 
-def require_visible(folders: Iterable[Path]) -> None:
-    """Refuse folders that a node could not see.
+def seen_by_nodes(engine: Path | None) -> dict[Path, str]:
+    """Every folder that nodes read, and how to have it elsewhere."""
+    python = "use a Python that is installed elsewhere"
+    engines = {engine: "copy the engine elsewhere"} if engine else {}
+    return {
+        cache_dir(): f"set {CACHE_VARIABLE} to a folder elsewhere",
+        **engines,
+        # The device plugin runs from the checkout, in the Python of this process.
+        PACKAGE: "move the checkout elsewhere",
+        Path(sys.prefix): python,
+        Path(sys.base_prefix): python,
+    }
+
+
+def require_visible(folders: Mapping[Path, str]) -> None:
+    """Refuse folders that a node could not see; each comes with the way out.
 
     Raises:
         ClusterError: a folder lies where nodes have a disk of their own.
     """
-    for folder in folders:
+    for folder, way_out in folders.items():
         for hidden in HIDDEN:
             if folder.resolve().is_relative_to(hidden.resolve()):
                 raise ClusterError(
                     f"{folder} lies below {hidden}, which every node replaces with its own: "
-                    f"set {CACHE_VARIABLE} to a folder elsewhere."
+                    f"{way_out}."
                 )
 
 
