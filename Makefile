@@ -12,6 +12,9 @@ WORKERS ?= 2
 # From the command line only: an exported KUBECONFIG must not send the demo to somebody's own cluster.
 DEMO_CLUSTER = $(if $(filter command,$(origin KUBECONFIG)),--kubeconfig $(KUBECONFIG))
 
+# Asked of any Python: a cluster outlives the .venv that started it, and needs one to be taken down.
+CLUSTERS := from glm_dev.paths import cache_dir; print(*cache_dir().glob("clusters/*"))
+
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
@@ -62,7 +65,10 @@ chart: $(STAMP) ## Lint the chart and package it into dist/
 	@helm=$$($(PY) -m glm_dev.cluster helm) && "$$helm" lint --strict $(CHART) && "$$helm" package $(CHART) --destination dist
 
 clean: ## Take every local cluster of this machine down, remove .venv and the checkout's caches
-	@if [ -x $(PY) ]; then $(PY) -m glm_dev.cluster down --all; fi
+	@clusters=$$(PYTHONPATH=dev $(firstword $(wildcard $(PY)) $(PYTHON)) -c '$(CLUSTERS)') && \
+	if [ "$$clusters" ]; then \
+	  { [ -e $(STAMP) ] || $(MAKE) --no-print-directory venv; } && $(PY) -m glm_dev.cluster down --all; \
+	fi
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
