@@ -21,11 +21,16 @@ from glm_dev.prometheus import program
 
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
+ANSWER_SECONDS = 5.0
 POLL_SECONDS = 0.1
 
 
 class PrometheusError(Exception):
     """Prometheus did not start, or refused a query."""
+
+
+class NoAnswerError(PrometheusError):
+    """Prometheus did not answer this time; a machine under load makes it late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class Prometheus:
 
         Raises:
             PrometheusError: the expression is wrong, or its answer is no vector.
+            NoAnswerError: there was none within ANSWER_SECONDS.
         """
         found = self._get("/api/v1/query", {"query": expression})
         if found["resultType"] != "vector":
@@ -77,7 +83,7 @@ class Prometheus:
             PrometheusError: it stayed empty.
         """
         deadline = time.monotonic() + seconds
-        while not (samples := self.query(expression)):
+        while not (samples := self._query_or_nothing(expression)):
             if time.monotonic() > deadline:
                 raise PrometheusError(f"{expression} stayed empty for {seconds:g} s")
             time.sleep(POLL_SECONDS)
@@ -96,14 +102,22 @@ class Prometheus:
                 series = f'up{{job="{target.job}",instance="{target.address}"}}'
                 self.wait_for(f"{series} == 1", seconds)
 
+    def _query_or_nothing(self, expression: str) -> list[Sample]:
+        try:
+            return self.query(expression)
+        except NoAnswerError:
+            return []
+
     def _get(self, path: str, parameters: Mapping[str, str]) -> dict[str, Any]:
         address = f"{self.url}{path}?{urllib.parse.urlencode(parameters)}"
         try:
-            with urllib.request.urlopen(address, timeout=5) as answer:
+            with urllib.request.urlopen(address, timeout=ANSWER_SECONDS) as answer:
                 return dict(json.load(answer)["data"])
         except urllib.error.HTTPError as error:
             with error:
                 raise PrometheusError(json.load(error)["error"]) from error
+        except OSError as error:
+            raise NoAnswerError(f"no answer from {self.url}: {error}") from error
 
 
 @contextmanager
