@@ -12,13 +12,14 @@ from pathlib import Path
 from rich.console import Console
 
 from glm_dev.demo.scenes import Answer
-from glm_dev.kubectl import Kubectl
+from glm_dev.kubectl import Kubectl, WaitTimeout, wait_for
 from glm_dev.site import REPOSITORY, Site, foreign_site, local_site
 
 NODES = "1x4xH100-80GB,2x1xL40S-48GB"
 READY_SECONDS = 900.0
 HELD_SECONDS = 1.0
 """A held request must have waited at least this long, or flash was not asleep."""
+LOG_SECONDS = 20.0
 console = Console()
 
 
@@ -62,10 +63,22 @@ def judge_held(site: Site, namespace: str, answer: Answer) -> Answer:
     wrong = list(answer.wrong)
     if answer.seconds < HELD_SECONDS:
         wrong.append(f"answered after {answer.seconds:.2f} s, so it was never held")
-    served = completions_from_gateways(site.kubectl, namespace, answer.replica)
+    served = _completions_once_logged(site.kubectl, namespace, answer.replica)
     if served != 1:
         wrong.append(f"the engine served {served} requests from the gateway instead of 1")
     return replace(answer, wrong=tuple(wrong))
+
+
+def _completions_once_logged(kubectl: Kubectl, namespace: str, replica: str) -> int:
+    """An answer is here before its line is in the log that kubectl reads; 0 if none comes."""
+    try:
+        return wait_for(
+            f"{replica} to log a request",
+            lambda: completions_from_gateways(kubectl, namespace, replica),
+            LOG_SECONDS,
+        )
+    except WaitTimeout:
+        return 0
 
 
 def completions_from_gateways(kubectl: Kubectl, namespace: str, replica: str) -> int:
