@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from glm_dev.demo import stage, view
+from glm_dev.demo.guest import NAME, NAMESPACE
 from glm_dev.demo.scenes import (
     CLICK_TOOL,
     Answer,
@@ -20,39 +21,50 @@ from glm_dev.demo.scenes import (
     screenshot,
     see_and_click,
 )
+from glm_dev.demo.stage import Stay
 from glm_dev.images.errors import BuildError
 from glm_dev.kubectl import Kubectl, KubectlError, WaitTimeout, wait_for
 from glm_dev.site import ClusterError, Site, SiteError
 
-NAMESPACE = "ml"
-NAME = "vision"
 GATEWAY = f"svc/{NAME}-gateway"
+ERRORS = (SiteError, ClusterError, BuildError, KubectlError, WaitTimeout)
 SLEEP_SECONDS = 300.0
 console = Console()
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the demo; 0 only when every answer was right."""
+    """Run the demo; 0 only when every answer was right and the end went well."""
     options = _options(argv)
+    code = 1
     try:
-        with stage.opened(options.kubeconfig, options.keep) as site:
-            answers = _play(site)
-            wrong = [a for a in answers if not a.right]
-            if not options.once:
-                _linger(site)
-    except (SiteError, ClusterError, BuildError, KubectlError, WaitTimeout) as error:
+        with stage.opened(options.kubeconfig, options.keep) as stay:
+            code = _perform(stay, options.once)
+    except ERRORS as error:
         console.print(f"[red]demo: {error}")
         return 1
     except KeyboardInterrupt:
-        console.print("Interrupted; everything the demo started is down.")
+        console.print("Interrupted.")
         return 130
-    return 1 if wrong else 0
+    return code
+
+
+def _perform(stay: Stay, once: bool) -> int:
+    """Play, and stay until Ctrl-C unless `once`; an error is said before the end takes its time."""
+    try:
+        answers = _play(stay.site)
+        outlook(stay, once)
+    except ERRORS as error:
+        console.print(f"[red]demo: {error}")
+        return 1
+    while not once:
+        time.sleep(3600)
+    return 0 if all(answer.right for answer in answers) else 1
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="end by itself after the requests")
-    parser.add_argument("--keep", action="store_true", help="leave the cluster up at the end")
+    parser.add_argument("--keep", action="store_true", help="at the end leave all as it is")
     parser.add_argument(
         "--kubeconfig", type=Path, help="use this cluster instead of starting a local one"
     )
@@ -61,7 +73,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
 
 def _play(site: Site) -> list[Answer]:
     stage.install_operator(site)
-    stage.apply_object(site, NAMESPACE)
+    stage.apply_object(site)
     with stage.step("Both tiers up and verified by tool calls"):
         view.watch_until(site.kubectl, NAMESPACE, NAME, "Ready", "", stage.READY_SECONDS)
     before = _metrics(site.kubectl)
@@ -70,7 +82,6 @@ def _play(site: Site) -> list[Answer]:
     after = _metrics(site.kubectl)
     console.print(view.answers_table(answers))
     console.print(view.metrics_table(before, after))
-    _next_commands(site)
     return answers
 
 
@@ -119,6 +130,18 @@ def _metrics(kubectl: Kubectl) -> dict[str, float]:
     return series
 
 
+def outlook(stay: Stay, once: bool) -> None:
+    """What can be done with the cluster now, and what becomes of it."""
+    if once and stay.ends:
+        cluster = "" if stay.site.local else f" KUBECONFIG={stay.site.kubectl.kubeconfig}"
+        again = f"`make demo{cluster}` or `make demo ONCE=1 KEEP=1{cluster}`"
+        console.print(f"\nTo look around afterwards: {again}.", soft_wrap=True, highlight=False)
+        return
+    _next_commands(stay.site)
+    if not once:
+        console.print(f"\n{stay.fate()}\nCtrl-C ends the demo.", soft_wrap=True, highlight=False)
+
+
 def _next_commands(site: Site) -> None:
     console.print("\n[bold]Try next[/bold]")
     console.print(f"  export KUBECONFIG={site.kubectl.kubeconfig}", soft_wrap=True)
@@ -130,12 +153,6 @@ def _next_commands(site: Site) -> None:
         f"kubectl port-forward -n {NAMESPACE} {GATEWAY} 8080:80    # then http://127.0.0.1:8080/v1",
     ):
         console.print(f"  {command}", soft_wrap=True, highlight=False)
-
-
-def _linger(site: Site) -> None:
-    console.print("\nThe cluster stays up. Ctrl-C or `make clean` takes everything down.")
-    while True:
-        time.sleep(3600)
 
 
 if __name__ == "__main__":

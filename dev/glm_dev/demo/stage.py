@@ -1,16 +1,18 @@
-"""Bringing the demo up: a cluster, the chart, the object; and the judgement of a held request."""
+"""The demo's beginning and end: a cluster, the chart, the object; how a held request is judged."""
 
 from __future__ import annotations
 
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
+from glm_dev.demo import guest
+from glm_dev.demo.guest import Thing, by_hand, named
 from glm_dev.demo.scenes import Answer
 from glm_dev.kubectl import Kubectl, WaitTimeout, wait_for
 from glm_dev.site import REPOSITORY, Site, foreign_site, local_site
@@ -32,29 +34,90 @@ def step(title: str) -> Iterator[None]:
     console.print(f"  [green]done[/green] in {time.monotonic() - started:.0f} s")
 
 
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """The demo on one cluster, and what becomes of that at the demo's end."""
+
+    site: Site
+    keep: bool
+    made: tuple[Thing, ...] = ()
+    """What the demo makes on a cluster that is not its own."""
+
+    @property
+    def ends(self) -> bool:
+        """Whether the end of the demo takes anything away."""
+        return not self.keep and (self.site.local is not None or bool(self.made))
+
+    def fate(self) -> str:
+        """What the end of the demo will do, or will leave to be done."""
+        if self.site.local:
+            taken = "At its end the demo takes the cluster down; `make clean` does too."
+            kept = "The cluster stays up after the demo: `make clean` takes it down."
+            return kept if self.keep else taken
+        if not self.made:
+            return "All that the demo needs was on the cluster before, and stays."
+        if self.keep:
+            return f"What the demo made stays on the cluster. To remove it:\n{by_hand(self.made)}"
+        return f"At its end the demo removes what it made: {named(self.made)}."
+
+
 @contextmanager
-def opened(kubeconfig: Path | None, keep: bool) -> Iterator[Site]:
-    """The cluster of the demo: the user's own, or a local one that is taken down at the end."""
-    if kubeconfig:
-        yield foreign_site(kubeconfig)
-        return
+def opened(kubeconfig: Path | None, keep: bool) -> Iterator[Stay]:
+    """The user's own cluster, or a local one; at the end what the demo made goes, unless `keep`."""
+    with _foreign(kubeconfig, keep) if kubeconfig else _local(keep) as stay:
+        try:
+            yield stay
+        finally:
+            if keep:
+                _say(stay.fate())
+
+
+@contextmanager
+def _local(keep: bool) -> Iterator[Stay]:
     console.print("[bold]▶ Kubernetes, engines and images[/bold] (built once, then kept)")
-    with local_site("demo", NODES, real_engine=True, keep=keep) as site:
+    with ExitStack() as stack:
+        site = stack.enter_context(local_site("demo", NODES, real_engine=True, keep=keep))
         console.print(site.kubectl.run("get", "nodes", "-L", "nvidia.com/gpu.product"))
-        yield site
+        try:
+            yield Stay(site, keep)
+        finally:
+            if not keep:
+                with step("Taking the cluster down"):
+                    stack.close()
+
+
+@contextmanager
+def _foreign(kubeconfig: Path, keep: bool) -> Iterator[Stay]:
+    site = foreign_site(kubeconfig)
+    stay = Stay(site, keep, guest.absent(site))
+    try:
+        yield stay
+    finally:
+        if stay.made and not keep:
+            with step(f"Removing {named(stay.made)}"):
+                left = guest.remove(site, stay.made)
+            if left:
+                _say(f"Other GLMDeployments need what is left. To remove it:\n{by_hand(left)}")
+
+
+def _say(text: str) -> None:
+    """Print text with commands, which must not be broken into lines."""
+    console.print(text, soft_wrap=True, highlight=False)
 
 
 def install_operator(site: Site) -> None:
     """Install the chart with the real Helm."""
     with step("helm install glm-operator"):
-        site.install_chart()
+        site.install_chart(guest.RELEASE)
 
 
-def apply_object(site: Site, namespace: str) -> None:
+def apply_object(site: Site) -> None:
     """kubectl apply of the example that fits the cluster."""
     example = "local.yaml" if site.real_engine else "simulated.yaml"
     with step(f"kubectl apply -f examples/{example}"):
-        site.create_namespace(namespace)
+        # A namespace of somebody else's keeps its own rules.
+        if not guest.is_there(site, guest.NAMESPACE_OF_OBJECT):
+            site.create_namespace(guest.NAMESPACE)
         console.print(site.kubectl.apply((REPOSITORY / "examples" / example).read_text()).strip())
 
 
