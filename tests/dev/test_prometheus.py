@@ -10,13 +10,12 @@ from pathlib import Path
 import prometheus_client
 import pytest
 
+import prometheus
 from glm_dev.prometheus import PrometheusMissingError, program
-from prometheus import PrometheusError, Target, scraping
+from prometheus import SCRAPE_SECONDS as SECONDS
+from prometheus import PrometheusError, Target, moving, scraping
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
-
-SECONDS = 40.0
-"""Prometheus takes its targets up every five seconds, and more where the machine is busy."""
 
 
 @pytest.fixture
@@ -40,11 +39,11 @@ def test_a_counter_that_moves_is_seen_to_move(
     answers = prometheus_client.Counter("answers", "Answers", ["tier"], registry=registry)
     answers.labels("flash").inc()
     targets = [Target("gateway", address, labels={"pod": "a"})]
-    with scraping(tmp_path, targets, interval_seconds=0.1) as prometheus:
-        prometheus.wait_until_scraped(["gateway"], SECONDS)
-        (before,) = prometheus.wait_for("answers_total", SECONDS)
+    with scraping(tmp_path, targets, interval_seconds=0.1) as asked:
+        asked.wait_until_scraped(["gateway"], SECONDS)
+        (before,) = asked.wait_for("answers_total", SECONDS)
         answers.labels("flash").inc(2)
-        (after,) = prometheus.wait_for("answers_total > 1", SECONDS)
+        (after,) = asked.wait_for("answers_total > 1", SECONDS)
     assert (before.value, after.value) == (1.0, 3.0)
     assert (after.labels["tier"], after.labels["pod"], after.labels["job"]) == (
         "flash",
@@ -53,20 +52,45 @@ def test_a_counter_that_moves_is_seen_to_move(
     )
 
 
+def test_series_that_move_during_a_block_are_seen_to(
+    tmp_path: Path, registry: prometheus_client.CollectorRegistry, address: str
+) -> None:
+    answers = prometheus_client.Counter("answers", "Answers", ["tier"], registry=registry)
+    answers.labels("flash").inc(3)
+    with moving(tmp_path / "a", [Target("gateway", address)], ["answers_total", "later_total"]):
+        answers.labels("flagship").inc()
+        prometheus_client.Counter("later", "Later", registry=registry).inc()
+
+
+def test_a_series_that_does_not_move_during_a_block_is_named(
+    tmp_path: Path,
+    registry: prometheus_client.CollectorRegistry,
+    address: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prometheus, "MOVE_SECONDS", 1.0)
+    prometheus_client.Counter("answers", "Answers", registry=registry).inc(3)
+    with (
+        pytest.raises(PrometheusError, match=r"sum\(answers_total\).* != 3.0 stayed empty"),
+        moving(tmp_path / "a", [Target("gateway", address)], ["answers_total"]),
+    ):
+        pass
+
+
 def test_a_target_that_does_not_answer_fails_the_wait(tmp_path: Path, address: str) -> None:
     targets = [Target("gateway", address), Target("gateway", "127.0.0.1:1")]
-    with scraping(tmp_path, targets, interval_seconds=0.1) as prometheus:
-        prometheus.wait_for(f'up{{instance="{address}"}} == 1', SECONDS)
+    with scraping(tmp_path, targets, interval_seconds=0.1) as asked:
+        asked.wait_for(f'up{{instance="{address}"}} == 1', SECONDS)
         with pytest.raises(PrometheusError, match="stayed empty"):
-            prometheus.wait_until_scraped(["gateway"], 0.5)
+            asked.wait_until_scraped(["gateway"], 0.5)
 
 
 def test_a_wrong_expression_is_named(tmp_path: Path) -> None:
     with (
-        scraping(tmp_path, []) as prometheus,
+        scraping(tmp_path, []) as asked,
         pytest.raises(PrometheusError, match="parse error"),
     ):
-        prometheus.query("sum(")
+        asked.query("sum(")
 
 
 def test_a_machine_without_prometheus_and_apt_says_so(
@@ -91,5 +115,5 @@ def test_a_machine_without_prometheus_unpacks_it_once(
     monkeypatch.setenv("GLM_OPERATOR_CACHE", str(tmp_path / "cache"))
     first = program().stat().st_mtime_ns
     assert program().stat().st_mtime_ns == first
-    with scraping(tmp_path, []) as prometheus:
-        assert prometheus.query("vector(1)")[0].value == 1.0
+    with scraping(tmp_path, []) as asked:
+        assert asked.query("vector(1)")[0].value == 1.0

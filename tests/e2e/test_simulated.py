@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from deployments import NAME, engine_pods, example, wait_condition
 from glm_dev.demo.scenes import (
     CLICK_TOOL,
+    Answer,
     Client,
     loop_with_image_result,
     screenshot,
@@ -21,8 +22,8 @@ from glm_dev.demo.scenes import (
 from glm_dev.demo.stage import judge_held
 from glm_dev.demo.view import is_asleep
 from glm_dev.kubectl import KubectlError, condition, wait_for
-from glm_dev.site import Site
-from prometheus import Prometheus, Target, scraping
+from glm_dev.site import SYSTEM, Site
+from prometheus import Target, moving
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -44,46 +45,59 @@ MOVED_IN_OPERATOR = (
     "glm_operator_scale_decisions_total",
     'glm_operator_gpus{state="planned"}',
     'glm_operator_gpus{state="free"}',
-    'glm_operator_replicas{state="desired"}',
-    'glm_operator_replicas{state="ready"}',
+    'glm_operator_replicas{namespace="NAMESPACE",state="desired"}',
+    'glm_operator_replicas{namespace="NAMESPACE",state="ready"}',
+)
+MOVED_BY_FAILURES = (
+    "glm_gateway_retries_total",
+    "glm_gateway_aborts_total",
+    'glm_operator_reconcile_errors_total{error="RefusedError"}',
 )
 
 
 def test_one_object_answers_routed_multimodal_tool_calls_and_sleeps_and_wakes(
     site: Site, namespace: str, gateway: Gateway, tmp_path: Path
 ) -> None:
-    site.kubectl.apply(example("simulated", namespace))
-    wait_condition(site, namespace, "Ready", "True")
-    client = gateway()
+    of_operator = [series.replace("NAMESPACE", namespace) for series in MOVED_IN_OPERATOR]
+    with moving(tmp_path / "operator", operators(site), of_operator):
+        site.kubectl.apply(example("simulated", namespace))
+        wait_condition(site, namespace, "Ready", "True")
+        with moving(tmp_path / "gateways", gateways(site, namespace), MOVED_IN_GATEWAY):
+            client = gateway()
+            answers = _answers_of_both_tiers(client)
+            wait_condition(site, namespace, "FlashAvailable", "True", "ScaledToZero")
+            wait_for("flash to have no pod", lambda: _flash_asleep(site, namespace), 60)
+            held, _ = client.ask("held", QUESTION, tier="flash", max_tokens=16)
+    answers.append(judge_held(site, namespace, held))
+    assert [a for a in answers if not a.right] == []
+
+
+def _answers_of_both_tiers(client: Client) -> list[Answer]:
     text, _ = client.ask("text", QUESTION, tier="flash", max_tokens=16)
     task = [see_and_click("Save the document.", screenshot("save"))]
     first, call = client.ask("screenshot with a tool", task, tier="flagship", **CLICK)
     assert call is not None, first
     loop = loop_with_image_result(call)
     result, _ = client.ask("tool result", loop, tier="flagship", **CLICK)
-    streamed = client.stream("stream", QUESTION, tier="flash")
-    wait_condition(site, namespace, "FlashAvailable", "True", "ScaledToZero")
-    wait_for("flash to have no pod", lambda: is_asleep(site.kubectl, namespace, NAME, "flash"), 60)
-    held, _ = client.ask("held", QUESTION, tier="flash", max_tokens=16)
-    answers = [text, first, result, streamed, judge_held(site, namespace, held)]
-    assert [a for a in answers if not a.right] == []
-    _assert_metrics_moved(site, namespace, tmp_path, (*MOVED_IN_GATEWAY, *MOVED_IN_OPERATOR))
+    return [text, first, result, client.stream("stream", QUESTION, tier="flash")]
 
 
-def _assert_metrics_moved(
-    site: Site, namespace: str, folder: Path, expected: Sequence[str]
-) -> None:
+def _flash_asleep(site: Site, namespace: str) -> bool:
+    return is_asleep(site.kubectl, namespace, NAME, "flash")
+
+
+def operators(site: Site) -> list[Target]:
+    """The operator's metrics; its pods outlive every test."""
+    pods = site.kubectl.list("pod", SYSTEM, "app.kubernetes.io/name=glm-operator")
+    return [Target("operator", f"{pod['status']['podIP']}:9090") for pod in pods]
+
+
+def gateways(site: Site, namespace: str) -> list[Target]:
+    """The second ports of all gateways of the object, each once it is ready."""
+    deployment = f"deployment/{NAME}-gateway"
+    site.kubectl.run("rollout", "status", deployment, "-n", namespace, "--timeout=50s")
     pods = site.kubectl.list("pod", namespace, "app.kubernetes.io/component=gateway")
-    targets = [Target("gateway", f"{pod['status']['podIP']}:9090") for pod in pods]
-    operator = site.kubectl.list("pod", "glm-system", "app.kubernetes.io/name=glm-operator")
-    targets += [Target("operator", f"{pod['status']['podIP']}:9090") for pod in operator]
-    with scraping(folder, targets) as prometheus:
-        for series in expected:
-            wait_for(f"{series} to move", lambda series=series: _moved(prometheus, series), 20)
-
-
-def _moved(prometheus: Prometheus, series: str) -> bool:
-    return any(sample.value > 0 for sample in prometheus.query(series))
+    return [Target("gateway", f"{pod['status']['podIP']}:9090") for pod in pods]
 
 
 def test_what_goes_wrong_is_counted_where_it_goes_wrong(
@@ -94,25 +108,31 @@ def test_what_goes_wrong_is_counted_where_it_goes_wrong(
     obj["spec"]["tiers"]["flash"] |= {"scaling": {"mode": "Off"}, "replicas": 2}
     site.kubectl.apply(obj)
     wait_condition(site, namespace, "Ready", "True")
-    wait_for("two replicas", lambda: _routable(site, namespace) == 2, 60)
+    wait_for("two replicas in every gateway", lambda: _all_see_two(site, namespace), 60)
     replicas = [pod["status"]["podIP"] for pod in engine_pods(site, namespace, "flash")]
-    _behave(replicas[0], fail_status=503)
-    client = gateway()
-    answers = [client.ask("one fails", QUESTION, tier="flash", max_tokens=8)[0] for _ in range(6)]
-    assert [a for a in answers if not a.right] == []
-    for replica in replicas:  # whichever answers must still be writing when the client leaves
-        _behave(replica, fail_status=0, inter_token_ms=200)
-    client.leave_early(QUESTION)
-    _forbid_more_pods(site, namespace)
-    site.kubectl.run("scale", "glm/vision", "--replicas=3", "-n", namespace)
-    moved = ("glm_gateway_retries_total", "glm_gateway_aborts_total")
-    _assert_metrics_moved(
-        site, namespace, tmp_path, (*moved, "glm_operator_reconcile_errors_total")
-    )
+    targets = [*operators(site), *gateways(site, namespace)]
+    with moving(tmp_path / "prometheus", targets, MOVED_BY_FAILURES):
+        _behave(replicas[0], fail_status=503)
+        client = gateway()
+        asked = [client.ask("one fails", QUESTION, tier="flash", max_tokens=8) for _ in range(6)]
+        assert [answer for answer, _ in asked if not answer.right] == []
+        for replica in replicas:  # neither ends by itself before the client leaves
+            _behave(replica, fail_status=0, inter_token_ms=60_000)
+        client.leave_early(QUESTION)
+        _forbid_more_pods(site, namespace)
+        site.kubectl.run("scale", "glm/vision", "--replicas=3", "-n", namespace)
 
 
-def _routable(site: Site, namespace: str) -> int:
-    return len(site.kubectl.list("pod", namespace, "glm-operator.io/routable=true"))
+def _all_see_two(site: Site, namespace: str) -> bool:
+    """Whether every gateway has two replicas in routing; a pod's label is there before that."""
+    seen = [_routable(target) for target in gateways(site, namespace)]
+    return bool(seen) and set(seen) == {2}
+
+
+def _routable(gateway: Target) -> int:
+    with urllib.request.urlopen(f"http://{gateway.address}/state", timeout=10) as answer:
+        replicas = json.load(answer)["tiers"]["flash"]["replicas"]
+    return sum(replica["routable"] for replica in replicas.values())
 
 
 def _behave(address: str, **behaviour: object) -> None:

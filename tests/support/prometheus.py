@@ -22,6 +22,9 @@ from glm_dev.prometheus import program
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 ANSWER_SECONDS = 5.0
+SCRAPE_SECONDS = 40.0
+"""Prometheus takes its targets up every five seconds, and more where the machine is busy."""
+MOVE_SECONDS = 20.0
 POLL_SECONDS = 0.1
 
 
@@ -149,6 +152,23 @@ def scraping(
             yield Prometheus(f"http://{listen}", tuple(targets))
         finally:
             _stop(process)
+
+
+@contextmanager
+def moving(folder: Path, targets: Sequence[Target], series: Sequence[str]) -> Iterator[None]:
+    """Run the block; return once the total of each series differs from the one before the block.
+
+    Raises:
+        PrometheusError: a target was not scraped before the block, or a total is still the same.
+    """
+    folder.mkdir()
+    with scraping(folder, targets) as prometheus:
+        prometheus.wait_until_scraped([target.job for target in targets], SCRAPE_SECONDS)
+        before = {one: prometheus.total(one) for one in series}
+        yield
+        for one, value in before.items():
+            # A series that was not there yet counts as 0.
+            prometheus.wait_for(f"(sum({one}) or vector(0)) != {value!r}", MOVE_SECONDS)
 
 
 def _configuration(targets: Sequence[Target], interval_seconds: float) -> dict[str, Any]:
