@@ -29,6 +29,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         )
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for the mark
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two clusters side by side: one for tests/e2e, one after the other for all else.
+
+    Such tests wait for most of their time. What shares a cluster stays on one worker.
+    """
+    for item in items:
+        if group_of(item) != "fast":
+            side = "e2e" if "e2e" in item.path.parts else "others"
+            item.add_marker(pytest.mark.xdist_group(side))
+
+
 def group_of(item: pytest.Item) -> str:
     """The marker that explains why a test is not in every run."""
     return next((name for name in reversed(GROUPS) if item.get_closest_marker(name)), "fast")

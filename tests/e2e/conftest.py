@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -19,7 +20,7 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def site() -> Iterator[Site]:
     """Three nodes, every image, the operator with the chart's own service account only."""
-    with local_site("e2e", NODES, real_engine=True) as opened:
+    with local_site(f"e2e-{os.getpid()}", NODES, real_engine=True) as opened:
         opened.install_chart()
         yield opened
 
