@@ -81,6 +81,56 @@ def test_a_request_that_two_replicas_died_of_is_not_sent_a_third_time() -> None:
     run(scenario())
 
 
+def test_kept_connections_do_not_let_one_request_kill_more_than_two_replicas() -> None:
+    async def fatal(call: Call) -> None:
+        if b"poison" in call.request.body:
+            (own,) = (engine for engine in started if call in engine.calls)
+            await own.stop()
+        else:
+            await answer(call)
+
+    started: list[Engine] = []
+
+    async def scenario() -> None:
+        async with engines(fatal, fatal, fatal, fatal) as found:
+            started.extend(found)
+            async with running(flash=[engine.url for engine in started]) as gateway:
+                await asyncio.gather(*(gateway.ask(chat("warm")) for _ in range(8)))
+                replicas = gateway.gateway.pools["flash"].tier.replicas.values()
+                assert all(replica.idle for replica in replicas)
+                got = await gateway.ask(chat("poison"))
+                assert (got.status, got.error["code"]) == (502, "UpstreamFailed")
+                assert sum(b"poison" in c.request.body for e in started for c in e.calls) == 2
+
+    run(scenario())
+
+
+def test_a_replica_lost_on_a_kept_connection_spends_the_budget_of_resends() -> None:
+    async def fatal(call: Call) -> None:
+        if b"poison" in call.request.body:
+            await bad[0].stop()
+        else:
+            await answer(call)
+
+    bad: list[Engine] = []
+
+    async def scenario() -> None:
+        async with engines(fatal, answer) as [one, other]:
+            bad.append(one)
+            async with running(flash=[one.url]) as gateway:
+                assert (await gateway.ask(chat("warm"))).status == 200
+                gateway.endpoints(flash=[one.url, other.url])
+                while gateway.gateway.retry():
+                    pass
+                gateway.gateway.pools["flash"].tier.replicas["flash-1"].begin()
+                got = await gateway.ask(chat("poison"))
+                gateway.gateway.pools["flash"].tier.replicas["flash-1"].end()
+                assert (got.status, got.error["code"]) == (502, "UpstreamFailed")
+                assert not other.calls
+
+    run(scenario())
+
+
 def test_a_replica_that_comes_back_gets_the_request_that_waits_for_it() -> None:
     async def scenario() -> None:
         first = await Engine().start()

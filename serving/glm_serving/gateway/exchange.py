@@ -123,7 +123,6 @@ class Exchange:
         replica.begin()
         self.replica = replica
         self.attempts += 1
-        self._stale_retry = False
         while replica.idle:
             connection = replica.idle.pop()
             if connection.usable():
@@ -180,19 +179,20 @@ class Exchange:
 
     # --- sending
 
-    def _connect(self, replica: Replica) -> None:
+    def _connect(self, replica: Replica, unreached: str = "connect") -> None:
+        """Open a connection and send; `unreached` is the cause when the replica refuses."""
         self.phase = Phase.CONNECTING
         self._connects += 1
-        self._gateway.spawn(self._connected(replica, self._connects))
+        self._gateway.spawn(self._connected(replica, self._connects, unreached))
 
-    async def _connected(self, replica: Replica, serial: int) -> None:
+    async def _connected(self, replica: Replica, serial: int, unreached: str) -> None:
         connection: UpstreamConnection | None = None
         with contextlib.suppress(OSError):
             connection = await connect(replica, self._gateway.timings.connect)
         wanted = self.phase is Phase.CONNECTING and self._connects == serial
         # What was learned of the replica counts, also when the client has left meanwhile.
         if connection is None and wanted:
-            self._failed("connect")
+            self._failed(unreached)
         elif connection is None:
             self._gateway.replica_failed(replica)
         elif wanted:
@@ -297,7 +297,8 @@ class Exchange:
             self._upstream = None
             self.replica.close_idle()
             self._gateway.metrics.retries.add((self.tier, "stale"))
-            self._connect(self.replica)
+            # A replica that is gone now had the request: it may have died of it.
+            self._connect(self.replica, "lost")
         else:
             self._failed("lost")
 
