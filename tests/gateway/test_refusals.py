@@ -194,7 +194,57 @@ def test_bytes_in_flight_are_bounded_and_returned() -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize("sent", [b"POST /v1/chat", head("content-length: 9", body="{")])
+def test_an_upload_that_fits_into_no_memory_is_refused_before_it_is_sent() -> None:
+    async def scenario() -> None:
+        async with running(small(10**6, 5000)) as gateway:  # type: ignore[arg-type]
+            client = await gateway.client()
+            await client.send(head("content-length: 6000", "expect: 100-continue"))
+            got = await client.answer()
+            assert (got.status, got.error["code"]) == (429, "TooManyBytesInFlight")
+
+    run(scenario())
+
+
+def test_a_length_that_is_only_promised_keeps_nobody_out() -> None:
+    async def scenario() -> None:
+        base = small(10**6, 5000)
+        async with engines(answer) as [engine], running(base, flash=[engine.url]) as gateway:  # type: ignore[arg-type]
+            idle = await gateway.client()
+            await idle.send(head("content-length: 4900", body="{"))
+            await eventually(lambda: gateway.metric("glm_gateway_body_bytes") == 1, "it arrived")
+            assert (await gateway.ask(chat("x" * 2500))).status == 200
+            idle.abort()
+            await eventually(lambda: gateway.metric("glm_gateway_body_bytes") == 0, "returned")
+
+    run(scenario())
+
+
+def test_a_trailer_without_end_is_refused() -> None:
+    async def scenario() -> None:
+        async with running() as gateway:
+            client = await gateway.client()
+            await client.send(
+                head("transfer-encoding: chunked", body="2\r\n{}\r\n0\r\nx-trailer: ")
+            )
+            client.writer.write(b"a" * 1_000_000)
+            got = await client.answer()
+            assert (got.status, got.error["code"]) == (400, "InvalidRequest")
+            assert "trailers" in got.error["message"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"POST /v1/chat",
+        head("content-length: 9", body="{"),
+        head("content-length: 50000000", body="{"),
+        # What came fast earns no right to stand still for an hour.
+        head("content-length: 50000000", body="x" * 2_000_000),
+        head("transfer-encoding: chunked", body="2\r\n{}\r\n"),
+    ],
+)
 def test_a_request_that_comes_too_slowly_times_out(sent: bytes) -> None:
     timings = shorter(header=0.05, body_grace=0.05)
 
@@ -235,14 +285,12 @@ def test_an_idle_connection_is_closed_without_a_word() -> None:
     run(scenario())
 
 
-def test_a_body_length_without_a_body_reserves_nothing_after_the_client_left() -> None:
+def test_what_arrived_of_a_body_is_returned_when_its_client_leaves() -> None:
     async def scenario() -> None:
         async with running() as gateway:
             client = await gateway.client()
-            await client.send(head("content-length: 50000000"))
-            await eventually(
-                lambda: gateway.metric("glm_gateway_body_bytes") == 50000000, "reserved"
-            )
+            await client.send(head("content-length: 50000000", body="x" * 1000))
+            await eventually(lambda: gateway.metric("glm_gateway_body_bytes") == 1000, "reserved")
             client.abort()
             await eventually(lambda: gateway.metric("glm_gateway_body_bytes") == 0, "returned")
 

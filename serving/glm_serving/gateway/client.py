@@ -14,17 +14,13 @@ from glm_serving.gateway.http import RequestHead, RequestParser, response_head
 from glm_serving.gateway.limits import (
     MAX_HEAD_BYTES,
     MAX_PIPELINED_BYTES,
+    READ_BYTES,
     WRITE_BUFFER_BYTES,
-    Timings,
 )
-from glm_serving.gateway.reasons import (
-    BODY_TOO_LARGE,
-    HEADERS_TOO_LARGE,
-    REQUEST_TIMEOUT,
-    TOO_MANY_BYTES_IN_FLIGHT,
-)
+from glm_serving.gateway.reasons import HEADERS_TOO_LARGE, REQUEST_TIMEOUT
+from glm_serving.gateway.uploads import Budget, Upload
 
-_SCRATCH = memoryview(bytearray(256 * 1024))
+_SCRATCH = memoryview(bytearray(READ_BYTES))
 """Read buffer of every connection: the loop fills it and calls `buffer_updated` at once."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -42,21 +38,14 @@ class Answerer(Protocol):
         """The client reads again."""
 
 
-class Service(Protocol):
+class Service(Budget, Protocol):
     """What a connection needs from the gateway."""
 
-    timings: Timings
     draining: bool
     """The process is stopping: answers end their connections."""
 
     def admit(self, connection: ClientConnection, head: RequestHead) -> int:
         """Judge a head before its body is read; returns the bytes the body may have."""
-
-    def take_bytes(self, count: int) -> bool:
-        """Reserve memory for a body."""
-
-    def give_bytes(self, count: int) -> None:
-        """Return memory of a body."""
 
     def begin(self, connection: ClientConnection, head: RequestHead, body: Body) -> None:
         """Run a request. The reserved bytes of the body are now the service's to return."""
@@ -75,8 +64,7 @@ class Service(Protocol):
 
 class _Reading(enum.Enum):
     HEAD = enum.auto()
-    SIZED_BODY = enum.auto()
-    CHUNKED_BODY = enum.auto()
+    BODY = enum.auto()
     NOTHING = enum.auto()
     """A request runs: only its end of connection matters, and what is sent ahead waits."""
     WASTE = enum.auto()
@@ -95,12 +83,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._head_begun = False
         self._head = RequestHead()
         self._parser = RequestParser()
-        self._body = bytearray()
-        self._view = memoryview(self._body)
-        self._filled = 0
-        self._allowed = 0
-        self._pieces: list[bytes] = []
-        self._reserved = 0
+        self._upload: Upload | None = None
+        """The body that is being read."""
         self._deadline: float | None = None
         self._stalled_since: float | None = None
         self._read_paused = False
@@ -123,20 +107,14 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     @override
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the loop reads to: straight into a body of known length."""
-        if self._reading is _Reading.SIZED_BODY:
-            return self._view[self._filled :]
-        return _SCRATCH
+        """Where the loop reads to, and at most how much."""
+        return _SCRATCH if self._upload is None else _SCRATCH[: self._upload.room]
 
     @override
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
-        if self._reading is _Reading.SIZED_BODY:
-            self._filled += nbytes
-            if self._filled == len(self._body):
-                self._body_read(self._body)
-        elif self._reading is _Reading.CHUNKED_BODY:
-            self._read_chunks(bytes(_SCRATCH[:nbytes]))
+        if self._upload is not None:
+            self._read_body(self._upload, _SCRATCH[:nbytes])
         elif self._reading is not _Reading.WASTE:
             self._ahead += bytes(_SCRATCH[:nbytes])
             if self._reading is _Reading.HEAD:
@@ -166,94 +144,51 @@ class ClientConnection(asyncio.BufferedProtocol):
                 )
             data, self._ahead = self._ahead[:end], self._ahead[end:]
             self._head = self._parser.head(data)
-            self._allowed = self._service.admit(self, self._head)
+            allowed = self._service.admit(self, self._head)
+            upload = Upload(self._service, self._clock, self._head, self._parser, allowed)
         except Refusal as refusal:
             self._refuse(refusal)
             return
-        self._start_body()
+        self._start_body(upload)
 
-    def _start_body(self) -> None:
-        head, timings = self._head, self._service.timings
-        if not head.chunked and head.content_length == 0:
-            self._body_read(b"")
-            return
-        refusal = self._size_refusal(head.content_length)
-        if refusal is not None:
-            self._refuse(refusal)
-            return
-        if head.expects_continue and not self._ahead:
+    def _start_body(self, upload: Upload) -> None:
+        if self._head.expects_continue and not self._ahead and not upload.complete:
             self._transport.write(_CONTINUE)
-        length = self._allowed if head.chunked else head.content_length
-        seconds = timings.body_grace + length / timings.upload_bytes_per_second
-        self._deadline = self._clock() + seconds
-        ahead, self._ahead = self._ahead, b""
-        if head.chunked:
-            self._reading, self._pieces = _Reading.CHUNKED_BODY, []
-            self._read_chunks(ahead)
-        else:
-            self._read_sized(ahead)
+        self._reading, self._upload = _Reading.BODY, upload
+        room = upload.room
+        ahead, self._ahead = self._ahead[:room], self._ahead[room:]
+        self._read_body(upload, ahead)
 
-    def _read_sized(self, ahead: bytes) -> None:
-        length = self._head.content_length
-        if len(ahead) >= length:
-            self._ahead = ahead[length:]
-            self._body_read(ahead[:length])
-            return
-        self._reading = _Reading.SIZED_BODY
-        self._body = bytearray(length)
-        self._view = memoryview(self._body)
-        self._view[: len(ahead)] = ahead
-        self._filled = len(ahead)
-
-    def _size_refusal(self, count: int) -> Refusal | None:
-        if self._reserved + count > self._allowed:
-            return Refusal(
-                BODY_TOO_LARGE, f"the body is over {self._allowed} bytes (maxBodyBytes): shorten it"
-            )
-        if not self._service.take_bytes(count):
-            return Refusal(TOO_MANY_BYTES_IN_FLIGHT)
-        self._reserved += count
-        return None
-
-    def _read_chunks(self, data: bytes) -> None:
+    def _read_body(self, upload: Upload, data: bytes | memoryview) -> None:
         try:
-            pieces = self._parser.chunks(data) if data else []
+            upload.add(data)
         except Refusal as refusal:
             self._refuse(refusal)
             return
-        too_large = self._size_refusal(sum(map(len, pieces)))
-        if too_large is not None:
-            self._refuse(too_large)
-            return
-        self._pieces += pieces
-        if self._parser.complete:
-            self._close_after = self._parser.overrun
-            self._body_read(b"".join(self._pieces))
+        self._deadline = upload.deadline
+        if upload.complete:
+            self._close_after |= self._parser.overrun
+            self._body_read(upload.body)
 
     def _body_read(self, body: Body) -> None:
-        self._reading = _Reading.NOTHING
+        self._reading, self._upload = _Reading.NOTHING, None
         self._deadline = None
-        self._reserved = 0
-        self._forget_body()
         self.sent_bytes = 0
         self._service.begin(self, self._head, body)
-
-    def _forget_body(self) -> None:
-        self._body, self._view, self._pieces = bytearray(), memoryview(b""), []
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer before the request was read: the connection cannot go on."""
         known = self._head if self._head.method else None
         self._reading = _Reading.NOTHING
-        self._release()
+        self._drop_upload()
         self._close_after = True
         self.sent_bytes = 0
         self._service.refuse(self, known, refusal)
 
-    def _release(self) -> None:
-        self._service.give_bytes(self._reserved)
-        self._reserved = 0
-        self._forget_body()
+    def _drop_upload(self) -> None:
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            upload.drop()
 
     # --- writing
 
@@ -356,7 +291,7 @@ class ClientConnection(asyncio.BufferedProtocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: abort what runs for it."""
-        self._release()
+        self._drop_upload()
         answerer, self.answerer = self.answerer, None
         if answerer is not None:
             answerer.client_gone()

@@ -236,6 +236,10 @@ class Gateway:
         """Whether a fully sent request may be sent again."""
         return self._retries.spend()
 
+    def has_room(self, count: int) -> bool:
+        """Whether so many bytes of a body could be reserved now."""
+        return self._bytes.holds(count)
+
     def take_bytes(self, count: int) -> bool:
         """Reserve memory for a body."""
         return self._bytes.take(count)

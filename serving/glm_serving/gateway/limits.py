@@ -8,6 +8,10 @@ MAX_HEAD_BYTES = 32 * 1024
 MAX_HEADERS = 100
 MAX_PIPELINED_BYTES = 64 * 1024
 """Bytes a client may send ahead while its request runs; then its connection is not read."""
+READ_BYTES = 256 * 1024
+"""Read from a connection at once."""
+MAX_FRAMING_BYTES = 64 * 1024
+"""Chunk sizes, extensions and trailers that may come without a byte of content in between."""
 WRITE_BUFFER_BYTES = 64 * 1024
 """Unsent bytes per client above which the replica's stream is paused."""
 MAX_SENDS = 8
@@ -23,8 +27,9 @@ class Timings:
     header: float = 10.0
     """From the first byte of a request to the end of its head."""
     body_grace: float = 30.0
-    """Granted to every body, beside the time its length takes at the minimum upload rate."""
+    """How far a body may fall behind the minimum upload rate."""
     upload_bytes_per_second: float = 16384.0
+    """The minimum upload rate."""
     keep_alive: float = 120.0
     """Idle client connections are closed after this."""
     write_stall: float = 120.0
@@ -48,9 +53,13 @@ class ByteBudget:
         self.limit = limit
         self.used = 0
 
+    def holds(self, count: int) -> bool:
+        """Whether `count` more bytes could be reserved."""
+        return self.used + count <= self.limit
+
     def take(self, count: int) -> bool:
         """Reserve `count` bytes; False when the budget does not hold them."""
-        if self.used + count > self.limit:
+        if not self.holds(count):
             return False
         self.used += count
         return True
