@@ -26,6 +26,7 @@ from gateway_fakes import (
     engines,
     events,
     eventually,
+    request_bytes,
     run,
     with_endpoints,
 )
@@ -235,6 +236,54 @@ def test_while_stopping_requests_finish_and_ready_says_no(tmp_path: Path) -> Non
     run(scenario())
 
 
+def test_while_stopping_a_request_that_is_still_sent_is_received_and_served(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "config.json"
+    data = request_bytes(chat("x" * 100_000))
+
+    async def scenario() -> None:
+        async with engines(answer) as [engine]:
+            write_config(path, 1, flash=[engine.url])
+            async with served(path, shutdown_timeout=10) as (server, gateway):
+                body, head = await gateway.client(), await gateway.client()
+                await body.send(data[:50_000])
+                await head.send(data[:20])
+                await eventually(
+                    lambda: sum(c.receiving for c in gateway.gateway._connections) == 2, "begun"
+                )
+                stopping = asyncio.create_task(server.stop())
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(asyncio.shield(stopping), 3 * FAST.linger)
+                await body.send(data[50_000:])
+                await head.send(data[20:])
+                for client in (body, head):
+                    assert (await client.answer()).status == 200
+                    client.writer.close()
+                await stopping
+
+    run(scenario())
+
+
+def test_a_request_that_is_not_received_in_time_to_stop_is_told_so(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+
+    async def scenario() -> None:
+        write_config(path)
+        async with served(path, shutdown_timeout=0.05) as (server, gateway):
+            client = await gateway.client()
+            await client.send(request_bytes(chat("x" * 100_000))[:50_000])
+            await eventually(lambda: gateway.metric("glm_gateway_body_bytes"), "it arrives")
+            stopping = asyncio.create_task(server.stop())
+            got = await client.answer()
+            assert (got.status, got.error["code"]) == (503, "ShuttingDown")
+            client.writer.close()
+            await stopping
+            assert gateway.metric("glm_gateway_body_bytes") == 0
+
+    run(scenario())
+
+
 def test_held_requests_wait_until_the_shutdown_timeout_and_then_get_503(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
 
@@ -254,10 +303,10 @@ def test_held_requests_wait_until_the_shutdown_timeout_and_then_get_503(tmp_path
                 await eventually(lambda: gateway.gateway.held == 1, "one is held")
                 await eventually(lambda: engine.calls, "one streams")
                 stopping = asyncio.create_task(server.stop())
-                await eventually(lambda: gateway.gateway.draining, "it is stopping")
-                assert gateway.gateway.held == 1
                 got = await held.answer()
                 assert (got.status, got.error["code"]) == (503, "ShuttingDown")
+                (line,) = (line for line in gateway.log() if line["tier"] == "flash")
+                assert line["heldMilliseconds"] >= 290, "it was not given the time"
                 cut = await streaming.answer()
                 assert not cut.complete
                 assert b"ShuttingDown" in cut.body

@@ -17,7 +17,7 @@ from glm_serving.gateway.limits import (
     READ_BYTES,
     WRITE_BUFFER_BYTES,
 )
-from glm_serving.gateway.reasons import HEADERS_TOO_LARGE, REQUEST_TIMEOUT
+from glm_serving.gateway.reasons import HEADERS_TOO_LARGE, REQUEST_TIMEOUT, SHUTTING_DOWN
 from glm_serving.gateway.uploads import Budget, Upload
 
 _SCRATCH = memoryview(bytearray(READ_BYTES))
@@ -313,7 +313,19 @@ class ClientConnection(asyncio.BufferedProtocol):
         else:
             self._refuse(Refusal(REQUEST_TIMEOUT))
 
+    @property
+    def receiving(self) -> bool:
+        """Whether a request has begun to arrive and is not yet complete."""
+        if self._reading is _Reading.HEAD:
+            return bool(self._ahead)
+        return self._reading is _Reading.BODY
+
+    def shut_down(self) -> None:
+        """The time to finish is over: answer a request that is still being received."""
+        if self.receiving:
+            self._refuse(Refusal(SHUTTING_DOWN))
+
     def close_idle(self) -> None:
-        """Close now if no request is being read or answered."""
+        """Close now if no request is being received or answered."""
         if self._reading is _Reading.HEAD and not self._ahead:
             self._transport.close()

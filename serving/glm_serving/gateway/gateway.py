@@ -286,7 +286,9 @@ class Gateway:
             connection.close_idle()
 
     def abandon(self) -> None:
-        """End what still waits or runs, and the idle connections to replicas."""
+        """End what still arrives, waits or runs, and the idle connections to replicas."""
+        for connection in tuple(self._connections):
+            connection.shut_down()
         for exchange in tuple(self._exchanges):
             exchange.shut_down()
         for pool in self.pools.values():
@@ -303,6 +305,11 @@ class Gateway:
     def running(self) -> int:
         """Requests that are not over, held ones included."""
         return len(self._exchanges)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being received, waits or runs."""
+        return bool(self._exchanges) or any(one.receiving for one in self._connections)
 
     @property
     def connections(self) -> int:

@@ -136,7 +136,7 @@ class Server:
         gateway.close_idle()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(options.shutdown_timeout):
-                await gateway.until(lambda: gateway.running == 0)
+                await gateway.until(lambda: not gateway.busy)
         gateway.abandon()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._timings.linger):
