@@ -50,7 +50,22 @@ def test_held_requests_are_released_when_a_replica_becomes_ready() -> None:
             assert len(engine.calls) == 20
             assert gateway.gateway.report().tiers["flash"].arrivals == 20
             assert gateway.metric("glm_gateway_hold_seconds_count", tier="flash") == 20
-            assert all(line["heldMilliseconds"] > 0 for line in gateway.log())
+            assert all("heldMilliseconds" in line for line in gateway.log())
+            assert (await gateway.ask(chat())).status == 200
+            assert "heldMilliseconds" not in gateway.log()[-1]
+
+    run(scenario())
+
+
+def test_a_request_that_was_held_for_no_time_is_logged_as_held() -> None:
+    async def scenario() -> None:
+        async with engines(answer) as [engine], running() as gateway:
+            gateway.gateway.clock = lambda: 100.0
+            asking = asyncio.create_task(gateway.ask(chat()))
+            await held(gateway, 1)
+            gateway.endpoints(flash=[engine.url])
+            assert (await asking).status == 200
+            assert gateway.log()[-1]["heldMilliseconds"] == 0
 
     run(scenario())
 

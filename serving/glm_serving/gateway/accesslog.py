@@ -30,7 +30,8 @@ class Entry(msgspec.Struct, rename="camel", omit_defaults=True):
     """Where an unfinished request stood."""
     attempts: int = 0
     stream: bool = False
-    held_milliseconds: int = 0
+    held_milliseconds: int | None = None
+    """Missing where a replica was there at once; 0 is a very short wait."""
     first_token_milliseconds: int | None = None
     total_milliseconds: int = 0
     prompt_tokens: int | None = None

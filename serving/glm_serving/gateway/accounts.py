@@ -68,7 +68,8 @@ def _entry(exchange: Exchange) -> Entry:
     entry = Entry(time.time(), exchange.request_id, path, exchange.status)
     entry.replica, entry.attempts = exchange.replica_name, exchange.attempts
     entry.session = session_of(exchange.head)
-    entry.held_milliseconds = round(exchange.held_seconds * 1000)
+    if exchange.held:
+        entry.held_milliseconds = round(exchange.held_seconds * 1000)
     entry.total_milliseconds = round((time.monotonic() - exchange.began) * 1000)
     if exchange.first_token_seconds is not None:
         entry.first_token_milliseconds = round(exchange.first_token_seconds * 1000)
