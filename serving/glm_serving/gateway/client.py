@@ -90,6 +90,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._read_paused = False
         self._chunked_answer = False
         self._unsent_head = b""
+        self._unsent = 0
+        """Bytes that waited at the last look at a connection that is over."""
         self._close_after = False
         self.answerer: Answerer | None = None
         self.sent_bytes = 0
@@ -248,6 +250,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         """End the connection in the middle of an answer, so that it cannot pass for complete."""
         self.answerer = None
         self._reading = _Reading.WASTE
+        # Closing sends what waits first, and would wait for a client that never reads.
+        self._await_reader(self._transport.get_write_buffer_size())
         self._transport.close()
 
     def _close_gently(self) -> None:
@@ -307,11 +311,24 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _expire(self) -> None:
         self._deadline = None
-        idle = self._reading is _Reading.HEAD and not self._ahead
-        if idle or self._reading is _Reading.WASTE:
+        if self._reading is _Reading.WASTE:
+            self._expire_waste()
+        elif self.receiving:
+            self._refuse(Refusal(REQUEST_TIMEOUT))
+        else:
+            self._transport.abort()
+
+    def _expire_waste(self) -> None:
+        """End a connection that is over, unless its client has read since the last look."""
+        unsent = self._transport.get_write_buffer_size()
+        if unsent in {0, self._unsent}:
             self._transport.abort()
         else:
-            self._refuse(Refusal(REQUEST_TIMEOUT))
+            self._await_reader(unsent)
+
+    def _await_reader(self, unsent: int) -> None:
+        self._unsent = unsent
+        self._deadline = self._clock() + self._service.timings.write_stall
 
     @property
     def receiving(self) -> bool:

@@ -35,7 +35,7 @@ class Timings:
     write_stall: float = 120.0
     """A client that reads nothing for this long while bytes wait is cut off."""
     linger: float = 2.0
-    """How long an over-long upload is read and dropped so that its error is received."""
+    """How long what a client still sends is dropped so that its last answer is received."""
     connect: float = 5.0
     upstream_idle: float = 4.0
     """Below the 5 s after which vLLM closes idle connections (uvicorn's default)."""
