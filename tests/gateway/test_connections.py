@@ -13,6 +13,7 @@ from gateway_fakes import (
     Call,
     Client,
     Running,
+    answer,
     chat,
     engines,
     eventually,
@@ -87,6 +88,27 @@ def test_a_reader_that_stops_before_the_end_of_its_last_answer_is_cut_off() -> N
             connection.sweep(gateway.gateway.clock() + 61)
             connection.sweep(gateway.gateway.clock() + 661)
             await eventually(lambda: gateway.gateway.connections == 0, "it is cut off")
+
+    run(scenario())
+
+
+def test_a_head_that_comes_too_slowly_is_not_taken_for_the_request_before_it() -> None:
+    async def scenario() -> None:
+        async with (
+            engines(answer) as [engine],
+            running(timings=LONG, flash=[engine.url]) as gateway,
+        ):
+            client = await gateway.client()
+            await client.request(chat(), x_request_id="first")
+            assert (await client.answer()).headers["x-request-id"] == "first"
+            (connection,) = gateway.gateway._connections
+            await client.send(b"POST /v1/chat")
+            await eventually(lambda: connection.receiving, "the head has begun")
+            connection.sweep(gateway.gateway.clock() + 11)
+            got = await client.answer()
+            assert got.status == 408
+            assert got.headers["x-request-id"] != "first"
+            assert "path" not in gateway.log()[-1]
 
     run(scenario())
 

@@ -135,6 +135,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         if end < 4 and len(self._ahead) <= MAX_HEAD_BYTES:
             if not self._head_begun:
                 self._head_begun = True
+                self._head = RequestHead()
                 self._deadline = self._clock() + self._service.timings.header
             return
         self._head_begun = False
