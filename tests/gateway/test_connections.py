@@ -17,11 +17,13 @@ from gateway_fakes import (
     chat,
     engines,
     eventually,
+    request_bytes,
     run,
     running,
     shorter,
 )
 from glm_serving.gateway.client import ClientConnection
+from glm_serving.gateway.limits import MAX_PIPELINED_BYTES
 
 LONG = shorter(linger=60, write_stall=600)
 """Limits that no test waits for: it sweeps with a later time instead."""
@@ -109,6 +111,37 @@ def test_a_head_that_comes_too_slowly_is_not_taken_for_the_request_before_it() -
             assert got.status == 408
             assert got.headers["x-request-id"] != "first"
             assert "path" not in gateway.log()[-1]
+
+    run(scenario())
+
+
+def test_a_held_client_that_sent_much_ahead_and_left_is_forgotten() -> None:
+    async def scenario() -> None:
+        async with running() as gateway:
+            client = await gateway.client()
+            await client.request(chat())
+            await eventually(lambda: gateway.gateway.held == 1, "it is held")
+            await client.send(b"x" * 10 * MAX_PIPELINED_BYTES)
+            client.abort()
+            await eventually(lambda: gateway.gateway.held == 0, "it is forgotten")
+
+    run(scenario())
+
+
+def test_a_client_that_sends_too_much_ahead_gets_the_running_answer_as_its_last() -> None:
+    async def scenario() -> None:
+        async with engines(answer) as [engine], running(timings=LONG) as gateway:
+            client = await gateway.client()
+            await client.request(chat())
+            await eventually(lambda: gateway.gateway.held == 1, "it is held")
+            (connection,) = gateway.gateway._connections
+            await client.send(request_bytes(chat("x" * 2 * MAX_PIPELINED_BYTES)))
+            await eventually(lambda: connection._close_after, "it is too much")
+            gateway.endpoints(flash=[engine.url])
+            got = await client.answer()
+            assert (got.status, got.headers["connection"]) == (200, "close")
+            assert await client.ended()
+            assert len(engine.calls) == 1
 
     run(scenario())
 

@@ -87,7 +87,6 @@ class ClientConnection(asyncio.BufferedProtocol):
         """The body that is being read."""
         self._deadline: float | None = None
         self._stalled_since: float | None = None
-        self._read_paused = False
         self._chunked_answer = False
         self._unsent_head = b""
         self._unsent = 0
@@ -121,9 +120,10 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._ahead += bytes(_SCRATCH[:nbytes])
             if self._reading is _Reading.HEAD:
                 self._read_head()
-            elif len(self._ahead) > MAX_PIPELINED_BYTES and not self._read_paused:
-                self._read_paused = True
-                self._transport.pause_reading()
+            elif len(self._ahead) > MAX_PIPELINED_BYTES:
+                # Not paused: then the end of the connection would not be seen either.
+                self._ahead = b""
+                self._close_after = True
 
     @override
     def eof_received(self) -> bool:
@@ -236,9 +236,6 @@ class ClientConnection(asyncio.BufferedProtocol):
             return
         self._reading = _Reading.HEAD
         self._deadline = self._clock() + self._service.timings.keep_alive
-        if self._read_paused:
-            self._read_paused = False
-            self._transport.resume_reading()
         if self._ahead:
             # Not from within this answer: a row of short requests would nest without end.
             asyncio.get_running_loop().call_soon(self._next_request)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 MAX_HEAD_BYTES = 32 * 1024
 MAX_HEADERS = 100
 MAX_PIPELINED_BYTES = 64 * 1024
-"""Bytes a client may send ahead while its request runs; then its connection is not read."""
+"""Bytes a client may send ahead while its request runs; with more, that answer is the last."""
 READ_BYTES = 256 * 1024
 """Read from a connection at once."""
 MAX_FRAMING_BYTES = 64 * 1024
