@@ -132,6 +132,9 @@ class Exchange:
 
     def _hold(self) -> None:
         assert self._pool is not None
+        if self._pool.retired:
+            self._refuse(Refusal(TIER_REMOVED))
+            return
         timeout = self._pool.hold_timeout_seconds
         remaining = timeout - self.held_seconds
         if remaining <= 0:

@@ -16,7 +16,7 @@ from glm_serving.gateway.accesslog import AccessLog
 from glm_serving.gateway.accounts import Accounts
 from glm_serving.gateway.bodies import Body
 from glm_serving.gateway.client import ClientConnection
-from glm_serving.gateway.config import Address, Config, address_of
+from glm_serving.gateway.config import Address, Config, TierConfig, address_of
 from glm_serving.gateway.decide import Decision, Hints, State, decide, policy_of
 from glm_serving.gateway.errors import Refusal
 from glm_serving.gateway.exchange import Exchange
@@ -55,6 +55,8 @@ class Pool:
     static: Mapping[str, Address] = field(default_factory=dict)
     watched: Mapping[str, Address] = field(default_factory=dict)
     """Ready endpoints of the service."""
+    retired: bool = False
+    """No longer configured: takes no request, and goes with the last one that runs."""
 
 
 class Gateway:
@@ -97,24 +99,37 @@ class Gateway:
         self._policy = policy_of(config)
         self._bytes.limit = config.limits.max_in_flight_bytes
         for name, tier_config in config.tiers.items():
-            pool = self.pools.get(name)
-            if pool is None:
-                tier = Tier(name, self.timings, self._random)
-                pool = self.pools[name] = Pool(tier, HoldQueue(self.clock))
-            if pool.service != tier_config.service:
-                pool.watched = {}
-            pool.service = tier_config.service
-            pool.hold_timeout_seconds = tier_config.hold_timeout_seconds
-            pool.static = {e.name: address_of(e.url) for e in tier_config.endpoints}
-            self._refresh(pool)
+            self._configure(name, tier_config)
         for name in self.pools.keys() - config.tiers.keys():
-            self._remove(self.pools.pop(name))
+            self._retire(self.pools[name])
 
-    def _remove(self, pool: Pool) -> None:
+    def _configure(self, name: str, tier_config: TierConfig) -> None:
+        pool = self.pools.get(name)
+        if pool is None:
+            tier = Tier(name, self.timings, self._random)
+            pool = self.pools[name] = Pool(tier, HoldQueue(self.clock))
+        if pool.service != tier_config.service:
+            pool.watched = {}
+        pool.retired = False
+        pool.service = tier_config.service
+        pool.hold_timeout_seconds = tier_config.hold_timeout_seconds
+        pool.static = {e.name: address_of(e.url) for e in tier_config.endpoints}
+        self._refresh(pool)
+
+    def _retire(self, pool: Pool) -> None:
+        """Take a tier out: what it runs may finish, and shows in `/state` until it has."""
+        pool.retired = True
+        pool.service, pool.static, pool.watched = "", {}, {}
         pool.tier.set_endpoints({})
         for exchange in tuple(self._exchanges):
             if exchange.tier == pool.tier.name:
                 exchange.tier_removed()
+        self._drop_if_over(pool)
+
+    def _drop_if_over(self, pool: Pool) -> None:
+        # Its held requests are refused, so nothing else can still belong to it.
+        if pool.retired and pool.tier.in_flight == 0:
+            self.pools.pop(pool.tier.name, None)
 
     def set_service_endpoints(self, endpoints: Mapping[str, Mapping[str, Address]]) -> None:
         """Take over the ready endpoints of every watched service, service -> name -> address."""
@@ -230,6 +245,9 @@ class Gateway:
         """Account for a request that is over."""
         self._exchanges.discard(exchange)
         self._ended.set()
+        pool = self.pools.get(exchange.tier)
+        if pool is not None:
+            self._drop_if_over(pool)
         self.accounts.exchange(exchange, sent_bytes, usage)
 
     def retry(self) -> bool:

@@ -29,7 +29,7 @@ class TierReport(msgspec.Struct, rename="camel"):
 
 
 class Report(msgspec.Struct, rename="camel"):
-    """The whole answer."""
+    """The whole answer. A tier that left the configuration stays until nothing is in flight."""
 
     version: int
     pod: str
