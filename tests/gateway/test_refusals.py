@@ -91,6 +91,8 @@ async def raw(data: bytes) -> Answer:
             400,
             "InvalidRequest",
         ),
+        (b"CONNECT e:443 HTTP/1.1\r\nhost: e\r\n\r\n", 404, "PathNotFound"),
+        (head("upgrade: h2c\r\n folded", "content-length: 0"), 400, "InvalidRequest"),
         (b"NONSENSE\r\n\r\n", 400, "InvalidRequest"),
         (b"POST /v1/chat/completions HTTP/1.1\nhost: g\n\r\n\r\n", 400, "InvalidRequest"),
         (head(f"x-long: {'a' * 40000}"), 431, "HeadersTooLarge"),

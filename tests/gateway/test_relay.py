@@ -250,6 +250,26 @@ def test_an_offer_to_upgrade_is_ignored() -> None:
     run(scenario())
 
 
+def test_an_offer_to_upgrade_with_a_chunked_body_is_ignored() -> None:
+    body = chat()
+    head = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\ncontent-type: application/json\r\n"
+        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEA\r\n"
+        b"transfer-encoding: chunked\r\n\r\n"
+    )
+
+    async def scenario() -> None:
+        async with engines(answer) as [engine], running(flash=[engine.url]) as gateway:
+            client = await gateway.client()
+            for _ in range(2):
+                await client.send(head)
+                await client.send(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+                assert (await client.answer()).status == 200
+            assert [call.request.body for call in engine.calls] == [body, body]
+
+    run(scenario())
+
+
 def test_a_slow_reader_pauses_the_engine_and_loses_nothing() -> None:
     piece = b"data: {" + b"x" * 65000 + b"}\n\n"
     # More than twice what the kernel's buffers of both hops take in.

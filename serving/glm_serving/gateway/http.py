@@ -37,6 +37,7 @@ _READ = frozenset(
 _FORWARDED = (b"accept", b"content-type", b"traceparent", b"tracestate", b"user-agent")
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _SESSION = re.compile(r"[\x21-\x7e]{1,128}")
+_UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 _PHRASES = {status.value: status.phrase for status in http.HTTPStatus} | {499: "Client Closed"}
 
 
@@ -69,6 +70,9 @@ class RequestParser:
     """Parses one request with llhttp: the head at once, a chunked body piece by piece."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
         self._head = RequestHead()
         self._target = b""
@@ -88,18 +92,24 @@ class RequestParser:
         Raises:
             Refusal: it is malformed, ambiguous about its length, or has too many lines.
         """
+        if self._offers_upgrade(data):
+            # A server may ignore the offer. The parser believes in it and would take no body.
+            self._begin()
+            self._offers_upgrade(_UPGRADE.sub(b"", data))
+        if not self._head_done:
+            raise Refusal(INVALID_REQUEST, "the head of the request is malformed")
+        return self._finished_head()
+
+    def _offers_upgrade(self, data: bytes) -> bool:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # An upgrade is an offer that a server may ignore; only the head was fed.
-            pass
+            return True
         except httptools.HttpParserError as error:
             raise Refusal(
                 INVALID_REQUEST, f"the head of the request is malformed: {error}"
             ) from None
-        if not self._head_done:
-            raise Refusal(INVALID_REQUEST, "the head of the request is malformed")
-        return self._finished_head()
+        return False
 
     def _finished_head(self) -> RequestHead:
         if self._count > MAX_HEADERS:
