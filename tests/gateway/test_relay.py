@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import pytest
 
@@ -364,5 +365,18 @@ def test_the_access_log_says_what_happened_and_not_what_was_asked() -> None:
             assert (line["status"], line["tier"], line["reason"]) == (200, "flash", "TextOnly")
             assert (line["replica"], line["attempts"], line["stream"]) == ("flash-0", 1, True)
             assert line["firstTokenMilliseconds"] <= line["totalMilliseconds"]
+
+    run(scenario())
+
+
+def test_a_request_that_took_no_time_is_logged_with_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        async with engines(answer) as [engine], running(flash=[engine.url]) as gateway:
+            monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+            await gateway.ask(chat())
+            assert gateway.log()[-1]["totalMilliseconds"] == 0
+            monkeypatch.undo()
 
     run(scenario())

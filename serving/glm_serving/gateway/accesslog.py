@@ -33,7 +33,8 @@ class Entry(msgspec.Struct, rename="camel", omit_defaults=True):
     held_milliseconds: int | None = None
     """Missing where a replica was there at once; 0 is a very short wait."""
     first_token_milliseconds: int | None = None
-    total_milliseconds: int = 0
+    total_milliseconds: int | None = None
+    """Missing where the gateway answered by itself."""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     token_source: str = ""
