@@ -201,6 +201,17 @@ def test_an_open_loop_moves_up_when_flash_cannot_hold_it() -> None:
     assert tiers[8:] == [("flagship", "OnlyTierThatFits")] * 4
 
 
+@pytest.mark.parametrize("tools", [CLICK, LOOKUP, [], None])
+def test_an_open_loop_keeps_its_tier_when_a_later_step_offers_other_tools(tools: Any) -> None:
+    body = loop(1, image_results=False, tools=tools)
+    body["messages"][0]["content"] = [
+        {"type": "image_url", "image_url": {"url": PNG_640x480}},
+        {"type": "text", "text": "Read the text on this page"},
+    ]
+    body["messages"][1]["tool_calls"][0]["function"]["name"] = "click"
+    assert choose(ask(**body)) == ("flagship", "OpenToolLoop")
+
+
 def test_words_of_a_later_message_do_not_move_an_open_loop() -> None:
     body = loop(1, image_results=False)
     body["messages"][0]["content"] = [

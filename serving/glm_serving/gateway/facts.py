@@ -124,6 +124,7 @@ class Facts:
     """Output asked for; 0 when the client leaves it to the engine."""
     tools: int = 0
     screen_tools: bool = False
+    """Whether a function that is offered, or called in the open loop, operates a screen."""
     tool_choice: str = ""
     """`none`, `auto`, `required`, or `named` for an object that names a function."""
     in_tool_loop: bool = False
@@ -141,7 +142,6 @@ def of_chat(body: Body) -> Facts:
     for index, message in enumerate(chat.messages):
         counter.add(index, message)
     check_text(body, counter.urls, ("model", "messages"))
-    functions = [t.function for t in chat.tools or () if t.function] + (chat.functions or [])
     start = open_loop_start(chat.messages)
     opening_end = len(chat.messages) if start is None else start
     return Facts(
@@ -154,7 +154,7 @@ def of_chat(body: Body) -> Facts:
         min_prompt_tokens=round(counter.min_tokens),
         max_tokens=max(chat.max_completion_tokens or chat.max_tokens or 0, 0),
         tools=len(chat.tools or ()) + len(chat.functions or ()),
-        screen_tools=any(tasks.operates_screen(f.name) for f in functions),
+        screen_tools=any(map(tasks.operates_screen, _functions(chat, start))),
         tool_choice=_tool_choice(chat.tool_choice),
         in_tool_loop=start is not None,
         opening=Opening(
@@ -163,6 +163,17 @@ def of_chat(body: Body) -> Facts:
             text=_last_user_text(chat.messages[:opening_end]),
         ),
     )
+
+
+def _functions(chat: _Chat, loop_start: int | None) -> set[str]:
+    """Names of the functions offered, and of those called in the loop that is open.
+
+    A later step of a loop may leave `tools` out: what was called says what the loop is about.
+    """
+    offered = [tool.function for tool in chat.tools or ()] + (chat.functions or [])
+    loop = chat.messages[loop_start:] if loop_start is not None else ()
+    called = [call.function for message in loop for call in message.tool_calls or ()]
+    return {function.name for function in [*offered, *called] if function}
 
 
 def of_completion(body: Body) -> Facts:
