@@ -66,6 +66,48 @@ def test_max_completion_tokens_wins() -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
+        (16, 16),
+        (16.0, 16),
+        ("16", 16),
+        (-1, 0),
+        (None, 0),
+        # What follows the engine refuses, in its own words.
+        ("many", 0),
+        ("", 0),
+        (2**70, 2**70),
+    ],
+)
+def test_a_limit_is_read_as_engines_read_it(value: object, expected: int) -> None:
+    assert facts.of_chat(chat(max_tokens=value)).max_tokens == expected
+    body = json.dumps({"model": "glm", "prompt": "a", "max_tokens": value}).encode()
+    assert facts.of_completion(body).max_tokens == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(True, True), (False, False), (None, False), ("true", True), ("No", False), (1, True)],
+)
+def test_stream_is_read_as_engines_read_it(value: object, expected: bool) -> None:
+    assert facts.of_chat(chat(stream=value)).stream == expected
+
+
+@given(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.text(),
+    )
+)
+def test_no_plain_value_of_an_estimate_is_refused(value: object) -> None:
+    found = facts.of_chat(chat(max_tokens=value, max_completion_tokens=value, stream=value))
+    assert found.max_tokens >= 0
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
         ("required", "required"),
         (None, ""),
         ({"type": "function", "function": {"name": "f"}}, "named"),

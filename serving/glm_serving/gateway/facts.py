@@ -37,6 +37,8 @@ MESSAGE_TOKENS = 4
 
 
 _ABSENT = msgspec.Raw(b"null")
+_Scalar = bool | int | float | str | None
+"""A field that the gateway only estimates with: engines read `16.0` and `"16"` as 16."""
 
 
 class _Link(msgspec.Struct):
@@ -79,9 +81,9 @@ class _Tool(msgspec.Struct):
 class _Chat(msgspec.Struct):
     model: str
     messages: list[_Message]
-    stream: bool | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
+    stream: _Scalar = None
+    max_tokens: _Scalar = None
+    max_completion_tokens: _Scalar = None
     tools: list[_Tool] | None = None
     functions: list[_Function] | None = None
     tool_choice: str | dict[str, msgspec.Raw] | None = None
@@ -90,9 +92,12 @@ class _Chat(msgspec.Struct):
 class _Completion(msgspec.Struct):
     model: str
     prompt: str | list[str | int | list[int]] | None = None
-    stream: bool | None = None
-    max_tokens: int | None = None
+    stream: _Scalar = None
+    max_tokens: _Scalar = None
 
+
+_TRUE = frozenset({"true", "t", "yes", "y", "on", "1"})
+"""Words that engines (pydantic) take for true."""
 
 _chat_decoder = msgspec.json.Decoder(_Chat)
 _completion_decoder = msgspec.json.Decoder(_Completion)
@@ -146,13 +151,13 @@ def of_chat(body: Body) -> Facts:
     opening_end = len(chat.messages) if start is None else start
     return Facts(
         model=chat.model,
-        stream=bool(chat.stream),
+        stream=_flag(chat.stream),
         images=len(counter.image_messages),
         videos=len(counter.video_messages),
         text_chars=counter.chars,
         prompt_tokens=round(counter.tokens),
         min_prompt_tokens=round(counter.min_tokens),
-        max_tokens=max(chat.max_completion_tokens or chat.max_tokens or 0, 0),
+        max_tokens=_count(chat.max_completion_tokens) or _count(chat.max_tokens),
         tools=len(chat.tools or ()) + len(chat.functions or ()),
         screen_tools=any(map(tasks.operates_screen, _functions(chat, start))),
         tool_choice=_tool_choice(chat.tool_choice),
@@ -190,12 +195,12 @@ def of_completion(body: Body) -> Facts:
     sizes = [_text_tokens(text) for text in texts]
     return Facts(
         model=request.model,
-        stream=bool(request.stream),
+        stream=_flag(request.stream),
         text_chars=sum(len(text) for text in texts),
         prompt_tokens=round(sum(mean for mean, _ in sizes)) + numbers,
         # Prompts of one batch are separate sequences, so only the longest bounds the context.
         min_prompt_tokens=round(max((least for _, least in sizes), default=0)),
-        max_tokens=max(request.max_tokens or 0, 0),
+        max_tokens=_count(request.max_tokens),
     )
 
 
@@ -302,6 +307,18 @@ def _decode(decoder: msgspec.json.Decoder[_T], body: Body) -> _T:
         raise Refusal(INVALID_REQUEST, "the body is nested too deeply") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refusal(INVALID_REQUEST, f"the body cannot be read: {error}") from error
+
+
+def _count(value: _Scalar) -> int:
+    """A number of tokens; 0 where it cannot be read, which is the engine's to refuse."""
+    try:
+        return max(int(value or 0), 0)
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _flag(value: _Scalar) -> bool:
+    return value.lower() in _TRUE if isinstance(value, str) else bool(value)
 
 
 def _tool_choice(value: str | dict[str, msgspec.Raw] | None) -> str:
