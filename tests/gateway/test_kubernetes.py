@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,11 +37,26 @@ EXAMPLE = json.loads((DATA / "gateway-config.json").read_text())
 LOCAL = Options(host="127.0.0.1", port=0, admin_port=0, shutdown_delay=0, shutdown_timeout=1)
 
 
+class HoldsSlicesBack(FakeApiServer):
+    """Answers nothing about slices before `go_on`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+
+    async def _answer(self, resource: str, *rest: Any) -> None:
+        if resource == "endpointslices":
+            await self.go_on.wait()
+        await super()._answer(resource, *rest)
+
+
 @contextlib.asynccontextmanager
-async def cluster(tmp_path: Path) -> AsyncIterator[tuple[FakeApiServer, KubernetesSource]]:
+async def cluster(
+    tmp_path: Path, fake: FakeApiServer | None = None
+) -> AsyncIterator[tuple[FakeApiServer, KubernetesSource]]:
     """An API server that has the configuration, and a source that reads it."""
     (tmp_path / "token").write_text("secret\n")
-    api = await FakeApiServer().start()
+    api = await (fake or FakeApiServer()).start()
     server = ApiServer("127.0.0.1", api.port, False, tmp_path)
     source = KubernetesSource(server, "ml", "vision-gateway", random=lambda: 0.1)
     try:
@@ -184,10 +200,16 @@ def test_a_watch_that_is_too_old_is_listed_again(
 
 def test_not_ready_before_the_endpoints_are_listed(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with cluster(tmp_path) as (api, source):
+        slow = HoldsSlicesBack()
+        async with cluster(tmp_path, slow) as (api, source):
             api.put_config("vision-gateway", json.dumps(EXAMPLE))
             async with serving(source) as gateway:
-                assert gateway.admin.page(b"GET", b"/readyz").status == 503
+                await eventually(
+                    lambda: any("endpointslices" in path for path, _, _ in api.requests), "asked"
+                )
+                page = gateway.admin.page(b"GET", b"/readyz")
+                assert (page.status, page.body) == (503, b"endpoints are not listed yet\n")
+                slow.go_on.set()
                 await eventually(
                     lambda: gateway.admin.page(b"GET", b"/readyz").status == 200, "ready"
                 )

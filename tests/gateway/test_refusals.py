@@ -130,7 +130,7 @@ def test_a_body_over_the_limit_is_refused_by_its_length_alone() -> None:
 
 def test_the_error_is_received_although_the_body_is_still_being_sent() -> None:
     async def scenario() -> None:
-        async with running(small()) as gateway:  # type: ignore[arg-type]
+        async with running(small(), timings=shorter(linger=5)) as gateway:  # type: ignore[arg-type]
             client = await gateway.client()
             client.writer.write(head("content-length: 3000000"))
             client.writer.write(b"x" * 3_000_000)
