@@ -18,7 +18,7 @@ from glm_serving.gateway.limits import (
     WRITE_BUFFER_BYTES,
 )
 from glm_serving.gateway.reasons import HEADERS_TOO_LARGE, REQUEST_TIMEOUT, SHUTTING_DOWN
-from glm_serving.gateway.uploads import Budget, Upload
+from glm_serving.gateway.uploads import Budget, Upload, reserve
 
 _SCRATCH = memoryview(bytearray(READ_BYTES))
 """Read buffer of every connection: the loop fills it and calls `buffer_updated` at once."""
@@ -147,15 +147,31 @@ class ClientConnection(asyncio.BufferedProtocol):
                 )
             data, self._ahead = self._ahead[:end], self._ahead[end:]
             self._head = self._parser.head(data)
-            allowed = self._service.admit(self, self._head)
-            upload = Upload(self._service, self._clock, self._head, self._parser, allowed)
+            upload = self._missing_body(self._service.admit(self, self._head))
         except Refusal as refusal:
             self._refuse(refusal)
             return
-        self._start_body(upload)
+        if upload is not None:
+            self._start_upload(upload)
+            return
+        length = self._head.content_length
+        body, self._ahead = self._ahead[:length], self._ahead[length:]
+        self._body_read(body)
 
-    def _start_body(self, upload: Upload) -> None:
-        if self._head.expects_continue and not self._ahead and not upload.complete:
+    def _missing_body(self, allowed: int) -> Upload | None:
+        """How to read the body; None when it came with its head, as most do: then it is reserved.
+
+        Raises:
+            Refusal: it is too long, or does not fit into memory now.
+        """
+        head = self._head
+        if head.chunked or head.content_length > len(self._ahead):
+            return Upload(self._service, self._clock, head, self._parser, allowed)
+        reserve(self._service, head.content_length, head.content_length, allowed)
+        return None
+
+    def _start_upload(self, upload: Upload) -> None:
+        if self._head.expects_continue and not self._ahead:
             self._transport.write(_CONTINUE)
         self._reading, self._upload = _Reading.BODY, upload
         room = upload.room

@@ -30,6 +30,24 @@ class Budget(Protocol):
         """Return memory of a body."""
 
 
+def reserve(budget: Budget, count: int, length: int, allowed: int) -> None:
+    """Reserve `count` bytes of a body that is `length` bytes long with them.
+
+    Raises:
+        Refusal: it is longer than `allowed`, or there is no memory for them now.
+    """
+    _check(length, allowed)
+    if not budget.take_bytes(count):
+        raise Refusal(TOO_MANY_BYTES_IN_FLIGHT)
+
+
+def _check(length: int, allowed: int) -> None:
+    if length > allowed:
+        raise Refusal(
+            BODY_TOO_LARGE, f"the body is over {allowed} bytes (maxBodyBytes): shorten it"
+        )
+
+
 class Upload:
     """Collects one body. Reserves what has arrived and no more: a length is only a promise."""
 
@@ -66,10 +84,10 @@ class Upload:
         self._framing = 0
         """Bytes since the last content: chunk sizes and their extensions, trailers."""
         self.body = bytearray()
-        self.complete = not head.chunked and head.content_length == 0
+        self.complete = False
         self.deadline = clock() + budget.timings.body_grace
         """When the body is given up; each byte puts it off by its time at the minimum rate."""
-        self._check(head.content_length)
+        _check(head.content_length, allowed)
         if not budget.has_room(head.content_length):
             raise Refusal(TOO_MANY_BYTES_IN_FLIGHT)
 
@@ -107,20 +125,12 @@ class Upload:
 
     def _add(self, content: bytes | memoryview) -> None:
         count = len(content)
-        self._check(len(self.body) + count)
-        if not self._budget.take_bytes(count):
-            raise Refusal(TOO_MANY_BYTES_IN_FLIGHT)
+        reserve(self._budget, count, len(self.body) + count, self._allowed)
         self.body += content
         # Never further away than the grace: a fast beginning earns no right to stand still.
         timings = self._budget.timings
         earned = self.deadline + count / timings.upload_bytes_per_second
         self.deadline = min(earned, self._clock() + timings.body_grace)
-
-    def _check(self, length: int) -> None:
-        if length > self._allowed:
-            raise Refusal(
-                BODY_TOO_LARGE, f"the body is over {self._allowed} bytes (maxBodyBytes): shorten it"
-            )
 
     def drop(self) -> None:
         """Forget what arrived and return its memory."""
