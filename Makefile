@@ -34,7 +34,7 @@ test: $(STAMP) ## Everything below 15 minutes; FAST=1: under a minute, without r
 	$(PY) -m pytest -n $(WORKERS) -m "not ($(HEAVY))"
 ifndef FAST
 	$(PY) -m glm_dev.prepare
-	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "($(HEAVY)) and not full"
+	$(PY) -m pytest -n $(WORKERS) --dist loadscope -m "($(HEAVY)) and not full"
 endif
 
 test-full: $(STAMP) ## Every test there is

@@ -29,16 +29,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         )
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for the mark
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two clusters side by side: one for tests/e2e, one after the other for all else.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadscope` two clusters side by side: that of tests/e2e, and all others.
 
     Such tests wait for most of their time. What shares a cluster stays on one worker.
     """
-    for item in items:
-        if group_of(item) != "fast":
-            side = "e2e" if "e2e" in item.path.parts else "others"
-            item.add_marker(pytest.mark.xdist_group(side))
+    if config.getvalue("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class TwoSides(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "e2e" if nodeid.startswith("tests/e2e/") else "others"
+
+    return TwoSides(config, log)
 
 
 def group_of(item: pytest.Item) -> str:
