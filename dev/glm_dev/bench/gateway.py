@@ -70,18 +70,22 @@ def cases() -> list[Case]:
 
 
 def measure(nginx: str, repeats: int) -> str:
-    """Measure every proxy that is there, interleaved; returns a Markdown table.
+    """Measure both proxies, interleaved; returns a Markdown table.
 
     Raises:
-        BenchError: this is not Linux with at least two cores, or a proxy does not start.
+        BenchError: this is not Linux with at least two cores, nginx is missing, or a proxy does
+            not start.
     """
     if sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2:
         raise BenchError("this needs Linux and two cores: proxy and load are pinned apart")
     proxies = [Proxy("glm-gateway", _gateway_command)]
-    if path := shutil.which(nginx):
-        proxies.append(
-            Proxy("nginx", lambda folder, port, to: _nginx_command(path, folder, port, to))
+    path = shutil.which(nginx)
+    if path is None:
+        raise BenchError(
+            f"{nginx} is not there to compare with: on Debian, apt-get install nginx-light, or"
+            " name one with --nginx"
         )
+    proxies.append(Proxy("nginx", lambda folder, port, to: _nginx_command(path, folder, port, to)))
     found: dict[tuple[str, str], list[float]] = {}
     os.sched_setaffinity(0, {LOAD_CORE})
     with mock.engine() as upstream:
