@@ -63,7 +63,9 @@ class Cluster(RuleBasedStateMachine):
         result = self.cluster.plan()
         for action in result.actions:
             if isinstance(action, DeletePod):
-                assert not before[action.name].routable, "deleted while requests may come"
+                pod = before[action.name]
+                answers = pod.routable and can_serve(pod, self.cluster.nodes)
+                assert not answers, "deleted while requests may come"
         self.cluster.reconcile()
         for pod in self.cluster.pods.values():
             assert pod.name not in before or pod.routable <= can_serve(pod, self.cluster.nodes)
