@@ -164,7 +164,7 @@ class Room:
         while heap:
             cost = heapq.heappop(heap)
             node = self._nodes[cost[-1]]
-            if self._fits(node, demand) and self._cost(node, demand) == cost:
+            if self._cost(node, demand) == cost:
                 self._hold(node.name, demand.resource, demand.gpus)
                 self._join(node.name, demand.tier)
                 self._requeue(node.name)
@@ -182,18 +182,19 @@ class Room:
     def _queue(self, demand: Demand) -> _Queue:
         key = demand.engine, demand.tier, demand.gpus, demand.hole, demand.homes
         if key not in self._queues:
-            nodes = (self._nodes[name] for name in self._hosts_of(demand))
-            heap = [self._cost(node, demand) for node in nodes if self._fits(node, demand)]
+            costs = (self._cost(self._nodes[name], demand) for name in self._hosts_of(demand))
+            heap = [cost for cost in costs if cost is not None]
             heapq.heapify(heap)
             self._queues[key] = _Queue(demand, heap)
         return self._queues[key]
 
     def _requeue(self, name: str) -> None:
         """The costs of a node changed: let every queue know the new one."""
-        node = self._nodes.get(name)
-        for queue in self._queues.values() if node is not None else ():
-            if node is not None and self._fits(node, queue.demand):
-                heapq.heappush(queue.heap, self._cost(node, queue.demand))
+        for queue in self._queues.values():
+            if name in self._hosts_of(queue.demand):
+                cost = self._cost(self._nodes[name], queue.demand)
+                if cost is not None:
+                    heapq.heappush(queue.heap, cost)
 
     def _hosts_of(self, demand: Demand) -> frozenset[str]:
         """Nodes that are well and could take the demand, were they empty."""
@@ -206,13 +207,12 @@ class Room:
             )
         return self._hosts[key]
 
-    def _fits(self, node: Node, demand: Demand) -> bool:
-        roomy = self.free(node, demand.resource) >= demand.gpus
-        return roomy and node.name not in self._withheld and node.name in self._hosts_of(demand)
-
-    def _cost(self, node: Node, demand: Demand) -> Cost:
+    def _cost(self, node: Node, demand: Demand) -> Cost | None:
+        """What one of the demand's hosts costs now; None where it has no room."""
         free = self.free(node, demand.resource)
         left = free - demand.gpus
+        if left < 0 or node.name in self._withheld:
+            return None
         lost = free // demand.hole - left // demand.hole if demand.hole else 0
         siblings = self._tiers.get((node.name, demand.tier), 0)
         return node.name not in demand.homes, lost, left, siblings, node.name
