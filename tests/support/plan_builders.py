@@ -82,6 +82,23 @@ def cluster(*gpus: int, flagship: Any = FLAGSHIP, flash: Any = None, **spec: Any
     return ModelCluster({"tiers": present, **spec}, nodes(*gpus))
 
 
+def settled(*gpus: int, **spec: Any) -> ModelCluster:
+    """The same cluster once nothing is left to do."""
+    made = cluster(*gpus, **spec)
+    made.settle()
+    return made
+
+
+def condition(found: ModelCluster, kind: str) -> dict[str, Any]:
+    """One condition of the status as written last."""
+    return next(dict(one) for one in found.status["conditions"] if one["type"] == kind)
+
+
+def uids(found: ModelCluster) -> set[str]:
+    """The pods that there are."""
+    return {pod.uid for pod in found.pods.values()}
+
+
 __all__ = [
     "FLAGSHIP",
     "FLASH",
@@ -89,10 +106,13 @@ __all__ = [
     "NOW",
     "OFF",
     "cluster",
+    "condition",
     "engine",
     "failed",
     "nodes",
     "replica",
     "report",
+    "settled",
     "starting",
+    "uids",
 ]
