@@ -100,7 +100,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 def _plan(options: argparse.Namespace) -> int:
     try:
         deployment = offline.read_object(options.filename)
-        nodes = offline.read_nodes(options.nodes)
+        nodes = offline.read_nodes(options.nodes, deployment)
     except offline.InvalidInputError as error:
         return _bad_input(str(error))
     result = offline.report(deployment, nodes, Defaults())

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from glm_operator.api import names
+from glm_operator.api import names, reasons
 from glm_operator.api.enums import Mode
 from glm_operator.api.errors import InvalidObject
 from glm_operator.api.v1alpha1 import GLMDeployment
@@ -73,8 +73,11 @@ def read_object(path: Path) -> GLMDeployment:
         raise InvalidInputError(f"{path}: {error}") from error
 
 
-def read_nodes(path: Path) -> tuple[Node, ...]:
-    """The nodes of a file, with the GPUs that the pods in it hold. Raises `InvalidInputError`."""
+def read_nodes(path: Path, deployment: GLMDeployment) -> tuple[Node, ...]:
+    """The nodes of a file, with the GPUs that the pods in it hold. Raises `InvalidInputError`.
+
+    The object's own replicas hold none: what is asked is how it would run, not whether twice.
+    """
     documents = list(_documents(path))
     by_kind = {
         kind: [document for document in documents if document.get("kind") == kind]
@@ -83,9 +86,16 @@ def read_nodes(path: Path) -> tuple[Node, ...]:
     if not by_kind["Node"]:
         raise InvalidInputError(f"{path} has no nodes: write `kubectl get nodes -o yaml` into it")
     try:
-        return nodes_of(by_kind["Node"], by_kind["Pod"])
+        pods = [pod for pod in by_kind["Pod"] if not _is_of(pod, deployment)]
+        return nodes_of(by_kind["Node"], pods)
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInputError(f"{path} has a node or pod that lacks {error}") from error
+
+
+def _is_of(pod: Json, deployment: GLMDeployment) -> bool:
+    metadata = pod["metadata"]
+    mine = (metadata.get("labels") or {}).get(names.LABEL_DEPLOYMENT) == deployment.name
+    return mine and metadata.get("namespace") == deployment.namespace
 
 
 def _documents(path: Path) -> Iterator[Json]:
@@ -121,7 +131,8 @@ def _table(result: Report) -> str:
         if tier["rejected"]:
             lines += ["", f"{name}: not taken"]
         lines += [f"  {one['option']}: {one['reason']}" for one in tier["rejected"]]
-    verdict = "fits" if result.fits else "does not fit"
+    waits = result.reason == reasons.WAITING_FOR_GPUS
+    verdict = "fits" if result.fits else "fits, and has no room now" if waits else "does not fit"
     return "\n".join([f"{verdict}: {result.message}", "", *lines]) + "\n"
 
 

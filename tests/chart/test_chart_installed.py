@@ -192,19 +192,20 @@ def test_an_upgrade_changes_the_running_release(release: Helm, kubectl: Kubectl)
     assert {"name": "GLM_OPERATOR_LOG_LEVEL", "value": "debug"} in container["env"]
 
 
-def test_uninstalling_leaves_a_definition_that_the_next_installation_takes_up(
+def test_uninstalling_leaves_what_gateways_and_the_next_installation_need(
     release: Helm, kubectl: Kubectl
 ) -> None:
     before = kubectl.get("crd", DEFINITION)["metadata"]["uid"]
     assert len(everything_of_the_release(kubectl)) > 10
     uninstall(release)
-    wait_for("everything to go", lambda: not everything_of_the_release(kubectl), 30)
+    role = f"clusterrole.rbac.authorization.k8s.io/{names.GATEWAY_CLUSTER_ROLE}"
+    wait_for("all else to go", lambda: everything_of_the_release(kubectl) == {role}, 30)
     assert kubectl.list("secrets", NAMESPACE) == []
     install(release)
     assert kubectl.get("crd", DEFINITION)["metadata"]["uid"] == before
 
 
-def test_a_definition_that_is_not_kept_goes_with_the_release(
+def test_what_is_not_kept_goes_with_the_release(
     release: Helm, kubectl: Kubectl
 ) -> None:
     upgrade(release, "crds.keep=false")
@@ -214,4 +215,5 @@ def test_a_definition_that_is_not_kept_goes_with_the_release(
         lambda: not kubectl.run("get", "crd", DEFINITION, "--ignore-not-found"),
         30,
     )
+    wait_for("everything to go", lambda: not everything_of_the_release(kubectl), 30)
     install(release)

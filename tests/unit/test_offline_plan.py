@@ -88,8 +88,15 @@ def test_gpus_held_by_pods_of_the_file_are_taken(files: Files) -> None:
     files.write(changed({FLASH: REMOVED}), BIG, pod("training", "gpu-1", 7))
     code, out, _ = files.plan()
     assert code == 3
-    assert out.startswith("does not fit:")
+    assert out.startswith("fits, and has no room now:")
     assert "7 held by team-a/training" in out
+
+
+def test_the_objects_own_replicas_do_not_stand_in_its_way(files: Files) -> None:
+    mine = pod("vision-flagship-1-0", "gpu-1", 7)
+    mine["metadata"] |= {"namespace": "default", "labels": {"glm-operator.io/deployment": "vision"}}
+    files.write(changed({FLASH: REMOVED}), BIG, mine)
+    assert files.plan()[0] == 0
 
 
 def test_the_table_has_a_row_per_tier_and_every_rejection(files: Files) -> None:

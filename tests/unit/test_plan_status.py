@@ -11,7 +11,7 @@ import pytest
 
 from cluster_model import ModelCluster
 from glm_operator.api import reasons
-from glm_operator.plan.actions import Apply
+from glm_operator.plan.actions import Apply, DeletePod
 from glm_operator.plan.conditions import Condition, render
 from plan_builders import FLAGSHIP, FLASH, cluster
 
@@ -205,6 +205,37 @@ def test_an_edit_that_waits_while_paused_is_named(edit: dict[str, Any], named: s
         found = condition(made, kind)
         assert (found["status"], found["reason"]) == ("False", "Paused")
         assert found["message"] == f"{named} has an edit that waits until mode is Live again."
+
+
+def test_a_replica_that_waits_for_its_predecessor_to_leave_lacks_nothing() -> None:
+    made = cluster(2)
+    made.settle()
+    (pod,) = made.of("flagship")
+    made.execute(DeletePod(pod.name, pod.uid, None, "a person did"))
+    found = made.reconcile()
+    assert condition(made, "Planned")["status"] == "True"
+    assert condition(made, "Degraded")["status"] == "False"
+    ready = condition(made, "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "Starting")
+    assert ready["message"] == "flagship waits for its own replica to leave."
+    assert not [one for one in found.events if one.type == "Warning"]
+
+
+@pytest.mark.parametrize("mode", ["Live", "Plan"])
+def test_an_edit_that_fits_in_the_place_of_what_runs_fits(mode: str) -> None:
+    made = cluster(2)
+    made.settle()
+    made.edit(mode=mode, tiers__flagship__multimodal={"maxImagesPerRequest": 3})
+    made.reconcile()
+    assert condition(made, "Planned")["status"] == "True"
+    assert condition(made, "Degraded")["status"] == "False"
+
+
+def test_more_than_one_missing_replica_is_counted() -> None:
+    made = cluster(2, flagship={**FLAGSHIP, "replicas": 1})
+    made.settle()
+    made.edit(tiers__flagship__replicas=4)
+    assert "lacks 3 replicas: one needs 2 free GPUs" in condition(made, "Planned")["message"]
 
 
 def test_one_of_two_replicas_is_ready_and_says_so() -> None:

@@ -69,7 +69,9 @@ def _error(name: str, sentence: str) -> str:
 
 # Of the object as a whole.
 SERVING = _condition("Serving", "A request to the gateway would be answered now.")
-PLAN_ONLY = _condition("PlanOnly", "mode is Plan: nothing is created, so nothing serves.")
+PLAN_ONLY = _condition(
+    "PlanOnly", "mode is Plan: nothing is created, and what runs is left as it is."
+)
 INVALID_SPEC = _shown("InvalidSpec", "The object breaks a rule of its schema; nothing changes.")
 REFUSED = _shown("Refused", "The API server refused what the plan asks for; the message says why.")
 NAME_TAKEN = _shown("NameTaken", "An object that belongs to something else has a child's name.")
@@ -85,7 +87,7 @@ STARTING = _condition("Starting", "Replicas of the tier exist, and none has beco
 UNAVAILABLE = _condition("Unavailable", "The tier has no replica that could answer.")
 SCALED_TO_ZERO = _condition("ScaledToZero", "The tier sleeps by choice; a request wakes it.")
 NOT_WANTED = _condition("NotWanted", "The object does not have this tier.")
-TIER_PAUSED = _condition("Paused", "mode is Paused: what runs is kept, nothing else changes.")
+TIER_PAUSED = _shown("Paused", "mode is Paused: what runs is kept, nothing else changes.")
 ENGINE_FAILED = _shown("EngineFailed", "The engine of a replica ended; the message says how.")
 IMAGE_PULL_FAILED = _shown("ImagePullFailed", "A node cannot pull the engine's image.")
 UNSCHEDULABLE = _shown(
@@ -115,7 +117,7 @@ UP_TO_DATE = _condition("UpToDate", "What runs is what the object asks for.")
 ROLLING_OUT = _condition("RollingOut", "Replicas of an older revision are being replaced.")
 SCALING = _condition("Scaling", "Replicas are being added or removed.")
 HEALTHY = _condition("Healthy", "Everything that should run runs.")
-REPLICAS_MISSING = _condition("ReplicasMissing", "Fewer replicas serve than should.")
+REPLICAS_MISSING = _shown("ReplicasMissing", "Fewer replicas serve than should.")
 
 # Of what the operator did.
 REPLICA_CREATED = _event("ReplicaCreated", "A replica was created on the node of the message.")

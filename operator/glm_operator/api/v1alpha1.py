@@ -118,8 +118,8 @@ class GLMDeploymentSpec(Model):
     rules: ClassVar[tuple[Rule, ...]] = rules.SPEC
 
     mode: Mode = Mode.LIVE
-    """Live serves; Plan computes and publishes the plan and creates nothing; Paused keeps what
-    runs, replaces lost replicas and takes over no other change. Live."""
+    """Live serves; Plan computes and publishes the plan, creates nothing and leaves what runs as it
+    is; Paused keeps what runs, replaces lost replicas and takes over no other change. Live."""
     tiers: Tiers
     """The tiers of the stack; at least one. Live."""
     routing: Routing = Routing()

@@ -25,7 +25,7 @@ READY, PLANNED, PROGRESSING, DEGRADED = "Ready", "Planned", "Progressing", "Degr
 TOOL_CALL, GATEWAY, UNAUTHENTICATED = "ToolCallVerified", "GatewayAvailable", "Unauthenticated"
 AVAILABLE = {names.FLAGSHIP: "FlagshipAvailable", names.FLASH: "FlashAvailable"}
 
-PLAN_SENTENCE = "mode is Plan: nothing is created."
+PLAN_SENTENCE = "mode is Plan: nothing is created, and what runs is left as it is."
 CRASHING = ("CrashLoopBackOff", "RunContainerError", "CreateContainerError")
 IMAGE_TROUBLE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 
@@ -126,7 +126,7 @@ def _sleeping(kind: str, tier: TierPlan) -> Condition:
         message = leaving if tier.fleet.all else "No replica runs; the next request wakes one."
         return Condition(kind, TRUE, reasons.SCALED_TO_ZERO, message)
     changed_by = "your autoscaler" if scaled_by(tier) == SCALED_BY_SCALE else "an edit"
-    message = f"replicas is 0, and nothing but {changed_by} changes that."
+    message = f"{tier.name}: replicas is 0, and nothing but {changed_by} changes that."
     return Condition(kind, FALSE, reasons.UNAVAILABLE, message)
 
 
@@ -140,6 +140,8 @@ def _why_not(scene: Scene, tier: TierPlan) -> Cause:
     if tier.course.held or tier.shortage:
         lack = tier.course.held or tier.shortage
         return Cause(reasons.WAITING_FOR_GPUS, f"{tier.name} {lack}.")
+    if tier.succeeds:
+        return Cause(reasons.STARTING, f"{tier.name} waits for its own replica to leave.")
     if tier.fleet.usable or tier.moves.create:
         return Cause(reasons.STARTING, "No replica is ready yet.")
     return Cause(reasons.UNAVAILABLE, "No replica exists.")
@@ -225,6 +227,8 @@ def _movement(tier: TierPlan) -> tuple[str, str]:
         return reasons.ROLLING_OUT, f"is brought to revision {tier.course.revision}."
     if tier.moves.remove:
         return reasons.SCALING, "gives up replicas, which finish their requests first."
+    if tier.succeeds:
+        return reasons.STARTING, "waits for its own replica to leave."
     if tier.moves.create or len(tier.serving) < len(tier.moves.keep):
         return reasons.STARTING, "has replicas that are starting."
     return "", ""

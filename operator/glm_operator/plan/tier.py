@@ -16,7 +16,7 @@ from glm_operator.plan.execution import Factory, Steps, carry_out, label_only, t
 from glm_operator.plan.fit import Hosting
 from glm_operator.plan.observed import Defaults, Observed, Replica, ScalingMemory
 from glm_operator.plan.placement import Demand, Room
-from glm_operator.plan.replicas import Fleet, fleet, is_serving
+from glm_operator.plan.replicas import Fleet, fleet, is_serving, node_fault
 from glm_operator.plan.resolve import Resolution
 from glm_operator.plan.rollout import Moves, Target, View, step
 
@@ -77,6 +77,8 @@ class TierPlan:
     """Nodes of the replicas, those to be made included."""
     shortage: str = ""
     """What the missing replicas lack, as a sentence; empty: nothing."""
+    succeeds: bool = False
+    """Missing replicas only wait for the places of their own predecessors."""
     limited: str = ""
     """What more replicas would lack that the load asks for; empty: nothing."""
     decision: scaling.Decision | None = None
@@ -139,13 +141,17 @@ class TierPlanner:
         desired = decision.desired if decision else self._wanted(base)
         moves = self._moves(found, Target(course.revision, desired, demand))
         made = self._act(base, course.engine, moves, demand)
+        succeeds = moves.short > 0 and self._succeeds(found, base.course.revision, desired, demand)
+        shortage = "" if succeeds else self._shortage(moves, demand)
+        self._keep_room(moves, demand)
         limited = decision is not None and decision.reason is scaling.ScaleReason.CAPACITY
         return replace(
             base,
             moves=moves,
             desired=desired,
             nodes=_nodes(moves.keep, made),
-            shortage=self._shortage(moves, demand),
+            shortage=shortage,
+            succeeds=succeeds,
             limited=self._room.shortage(demand) if limited else "",
             decision=decision,
         )
@@ -223,12 +229,27 @@ class TierPlanner:
         self._steps.create.extend(made)
         return made
 
+    def _succeeds(self, found: Fleet, revision: str, desired: int, demand: Demand) -> bool:
+        """Whether all that is missing has room once the tier's own leaving replicas are gone."""
+        nodes, trial = self._scene.view.nodes, self._room.copy()
+        older = (one for one in found.usable if one.revision != revision)
+        for one in (*found.terminating, *older):
+            if one.node and not node_fault(one, nodes):
+                trial.release(one.node, one.resource, one.gpus)
+        missing = desired - sum(one.revision == revision for one in found.usable)
+        return trial.count(demand, missing) == missing
+
     def _shortage(self, moves: Moves, demand: Demand) -> str:
-        """Say what the missing replicas lack, and keep the nearest nodes for them."""
-        sentence = self._room.shortage(demand) if moves.short else ""
+        """Say what the missing replicas lack."""
+        if not moves.short:
+            return ""
+        many = f"lacks {moves.short} replicas: one " if moves.short > 1 else ""
+        return many + self._room.shortage(demand)
+
+    def _keep_room(self, moves: Moves, demand: Demand) -> None:
+        """Keep the nearest nodes for the missing replicas."""
         for _ in range(moves.short):
             self._room.withhold_best(demand)
-        return sentence
 
 
 def _homes(found: Fleet, revision: str) -> frozenset[str]:
