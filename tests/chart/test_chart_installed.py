@@ -205,9 +205,7 @@ def test_uninstalling_leaves_what_gateways_and_the_next_installation_need(
     assert kubectl.get("crd", DEFINITION)["metadata"]["uid"] == before
 
 
-def test_what_is_not_kept_goes_with_the_release(
-    release: Helm, kubectl: Kubectl
-) -> None:
+def test_what_is_not_kept_goes_with_the_release(release: Helm, kubectl: Kubectl) -> None:
     upgrade(release, "crds.keep=false")
     uninstall(release)
     wait_for(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cluster_model import ModelCluster
+from cluster_model import ModelCluster, gpu_node
 from glm_operator.api import reasons
 from glm_operator.plan.actions import Apply, DeletePod
 from glm_operator.plan.conditions import Condition, render
@@ -229,6 +229,15 @@ def test_an_edit_that_fits_in_the_place_of_what_runs_fits(mode: str) -> None:
     made.reconcile()
     assert condition(made, "Planned")["status"] == "True"
     assert condition(made, "Degraded")["status"] == "False"
+
+
+def test_the_plan_shows_the_figures_of_the_gpus_that_replicas_are_on() -> None:
+    made = cluster(2, flagship=None, flash=FLASH | {"scaling": {"mode": "Off"}})
+    made.nodes["node-0"] = gpu_node("node-0", 1, "NVIDIA-L40S", 46_068)
+    made.settle()
+    shown = made.status["plan"]["flash"]
+    assert (shown["nodes"], shown["gpu"]) == (["node-0"], "NVIDIA-L40S")
+    assert shown["kvTokens"] < 500_000
 
 
 def test_more_than_one_missing_replica_is_counted() -> None:

@@ -138,27 +138,36 @@ class Hosting:
             engine.max_model_len,
             engine.fp8_kv_cache,
         )
-        self._known: dict[tuple[str, str, int], str] = {}
+        self._known: dict[tuple[str, str, int], Option | str] = {}
 
     def refusal(self, node: Node) -> str:
         """Why a node can never host a replica, or an empty string."""
         refusal = node_refusal(node, self._wanted)
         if refusal:
             return refusal
+        found = self._sized(node)
+        return found if isinstance(found, str) else ""
+
+    def option(self, node: Node) -> Option | None:
+        """What a replica on a node comes to; None where the node's GPUs cannot host one."""
+        found = self._sized(node)
+        return None if isinstance(found, str) else found
+
+    def _sized(self, node: Node) -> Option | str:
         count = node.allocatable.get(self._wanted.resource, 0)
         kind = *gpus.told(node.labels, self._wanted.resource), count
         if kind not in self._known:
-            self._known[kind] = self._misfit(node, count)
+            self._known[kind] = self._size(node, count)
         return self._known[kind]
 
-    def _misfit(self, node: Node, count: int) -> str:
+    def _size(self, node: Node, count: int) -> Option | str:
         gpu = gpus.of_labels(node.labels, self._wanted.resource)
         refusal = _gpu_refusal(gpu, node, self._wanted.resource)
         if gpu is None or refusal:
             return refusal
         shape = Shape(gpu.product, gpu.memory_bytes, count)
         found = _size(self._ask, shape, self._ask.tensor)
-        return "" if isinstance(found, Option) else found.reason
+        return found if isinstance(found, Option) else found.reason
 
 
 def _gpu_refusal(gpu: gpus.GPU | None, node: Node, resource: str) -> str:

@@ -9,6 +9,7 @@ from glm_operator.api.enums import Mode
 from glm_operator.manifests.gateway import gateway_name, service_url
 from glm_operator.manifests.labels import selector_text, tier_selector
 from glm_operator.plan.conditions import Condition, render
+from glm_operator.plan.fit import Hosting, Option
 from glm_operator.plan.tier import Scene, TierPlan, scaled_by
 
 MAX_REJECTED = 32
@@ -24,7 +25,7 @@ def status(
     return {
         "conditions": render(conditions, stored, generation, scene.view.now),
         "observedGeneration": generation,
-        "plan": {tier.name: _plan(tier) for tier in tiers},
+        "plan": {tier.name: _plan(scene, tier) for tier in tiers},
         "tiers": {tier.name: _tier(scene, tier) for tier in tiers},
         "gateway": _gateway(scene, tiers),
     }
@@ -37,12 +38,12 @@ def _gateway(scene: Scene, tiers: Sequence[TierPlan]) -> dict[str, str]:
     return {"url": service_url(scene.owner)} if exists or comes else {}
 
 
-def _plan(tier: TierPlan) -> dict[str, Any]:
+def _plan(scene: Scene, tier: TierPlan) -> dict[str, Any]:
     """What the tier's inputs come to, and everything that was not taken."""
     resolution = tier.course.resolution
     rejected = [{"option": one.option, "reason": one.reason} for one in resolution.rejected]
     shown = {"rejected": rejected[:MAX_REJECTED]}
-    engine, option = resolution.engine, resolution.option
+    engine, option = resolution.engine, _placed(scene, tier)
     if engine is None or option is None:
         return {"model": tier.spec.model.preset} | shown
     return {
@@ -58,6 +59,17 @@ def _plan(tier: TierPlan) -> dict[str, Any]:
         "fullLengthSequences": option.full_length_sequences,
         "headroomBytes": option.headroom_bytes,
     } | shown
+
+
+def _placed(scene: Scene, tier: TierPlan) -> Option | None:
+    """The size as it comes out on the nodes that replicas have: that of the smallest GPU."""
+    resolution = tier.course.resolution
+    if resolution.engine is None:
+        return None
+    hosting, nodes = Hosting(resolution.engine), scene.view.nodes
+    found = [hosting.option(nodes[name]) for name in tier.nodes if name in nodes]
+    sizes = (one for one in found if one is not None)
+    return min(sizes, key=lambda one: one.kv_tokens, default=resolution.option)
 
 
 def _tier(scene: Scene, tier: TierPlan) -> dict[str, Any]:
