@@ -347,3 +347,12 @@ def test_a_taken_port_ends_the_command_with_a_sentence(
         arguments = ["--config", str(path), "--host", "127.0.0.1", "--admin-port", "0"]
         assert cli.main([*arguments, "--port", port]) == 2
     assert "address already in use" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["99999", "-5", "http"])
+def test_a_port_that_is_none_is_refused_with_the_way_out(
+    port: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--config", str(tmp_path / "config.json"), f"--port={port}"])
+    assert f"{port!r} is no port: use 0 to 65535" in capsys.readouterr().err

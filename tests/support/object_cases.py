@@ -165,6 +165,12 @@ CASES = (
         "parallelism.expert Enabled needs a mixture of experts, and GLM-4.6V-Flash is dense",
     ),
     Case(
+        "engine-args-words",
+        _arguments("--max-num-seqs=8"),
+        _arguments("--max-num-seqs 8"),
+        "extraArgs: --max-num-seqs 8 holds two words: give option and value as two items",
+    ),
+    Case(
         "engine-args-operator",
         _arguments("--max-num-seqs", "8"),
         _arguments("--port=9000"),

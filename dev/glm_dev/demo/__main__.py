@@ -9,8 +9,6 @@ import time
 import urllib.request
 from pathlib import Path
 
-from rich.console import Console
-
 from glm_dev.demo import stage, view
 from glm_dev.demo.guest import NAME, NAMESPACE
 from glm_dev.demo.scenes import (
@@ -22,6 +20,7 @@ from glm_dev.demo.scenes import (
     see_and_click,
 )
 from glm_dev.demo.stage import Stay
+from glm_dev.demo.view import console
 from glm_dev.images.errors import BuildError
 from glm_dev.kubectl import Kubectl, KubectlError, WaitTimeout, wait_for
 from glm_dev.site import ClusterError, Site, SiteError
@@ -29,7 +28,6 @@ from glm_dev.site import ClusterError, Site, SiteError
 GATEWAY = f"svc/{NAME}-gateway"
 ERRORS = (SiteError, ClusterError, BuildError, KubectlError, WaitTimeout)
 SLEEP_SECONDS = 300.0
-console = Console()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -93,22 +91,25 @@ def _requests(site: Site, client: Client) -> list[Answer]:
     }
     question = [{"role": "user", "content": "What is a taint in Kubernetes?"}]
     with contextlib.closing(client):
-        text, _ = client.ask("text question", question, tier="flash", max_tokens=32)
-        task = [see_and_click("Save the document.", screenshot("save"))]
-        first, call = client.ask("screenshot with a tool", task, tier="flagship", **click)
-        answers = [text, first]
-        if call:
-            messages = loop_with_image_result(call)
-            result, _ = client.ask("tool result with image", messages, tier="flagship", **click)
-            answers.append(result)
-        answers.append(client.stream("streamed answer", question, tier="flash"))
+        with stage.step("Requests with the openai package"):
+            console.print(f"  the gateway offers {', '.join(client.models())}", highlight=False)
+            text, _ = client.ask("text question", question, tier="flash", max_tokens=32)
+            task = [see_and_click("Save the document.", screenshot("save"))]
+            first, call = client.ask("screenshot with a tool", task, tier="flagship", **click)
+            answers = [text, first]
+            if call:
+                messages = loop_with_image_result(call)
+                result, _ = client.ask("tool result with image", messages, tier="flagship", **click)
+                answers.append(result)
+            answers.append(client.stream("streamed answer", question, tier="flash"))
         with stage.step("Flash idle until it sleeps"):
             view.watch_until(
                 site.kubectl, NAMESPACE, NAME, "FlashAvailable", "ScaledToZero", SLEEP_SECONDS
             )
             wait_for("flash to have no pod", lambda: _asleep(site), SLEEP_SECONDS)
-        held, _ = client.ask("question while flash sleeps", question, tier="flash", max_tokens=32)
-        answers.append(stage.judge_held(site, NAMESPACE, held))
+        with stage.step("A question while flash sleeps: held, flash wakes, answered"):
+            asked = client.ask("question while flash sleeps", question, tier="flash", max_tokens=32)
+            answers.append(stage.judge_held(site, NAMESPACE, asked[0]))
     return answers
 
 

@@ -121,6 +121,10 @@ class Client:
         """Close the connections."""
         self._openai.close()
 
+    def models(self) -> list[str]:
+        """The model names that the gateway offers. Loads the client too, so no time is told."""
+        return [model.id for model in self._openai.models.list()]
+
     def ask(
         self, scene: str, messages: list[dict[str, Any]], *, tier: str, **extra: Any
     ) -> tuple[Answer, dict[str, Any] | None]:

@@ -9,11 +9,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.console import Console
-
 from glm_dev.demo import guest
 from glm_dev.demo.guest import Thing, by_hand, named
 from glm_dev.demo.scenes import Answer
+from glm_dev.demo.view import console
 from glm_dev.kubectl import Kubectl, WaitTimeout, wait_for
 from glm_dev.site import REPOSITORY, Site, foreign_site, local_site
 
@@ -22,7 +21,6 @@ READY_SECONDS = 900.0
 HELD_SECONDS = 1.0
 """A held request must have waited at least this long, or flash was not asleep."""
 LOG_SECONDS = 20.0
-console = Console()
 
 
 @contextmanager

@@ -21,6 +21,11 @@ CONDITIONS = (
     "GatewayAvailable",
     "Ready",
 )
+PIPED_COLUMNS = 160
+"""Where output goes to a file, tables take what they need and no line is broken at 80."""
+console = Console()
+if not console.is_terminal:
+    console.width = max(console.width, PIPED_COLUMNS)
 COLOURS = {"True": "green", "False": "red", "Unknown": "yellow"}
 
 
@@ -58,7 +63,6 @@ def watch_until(
 ) -> dict[str, Any]:
     """Show the conditions live until `kind` is True (and has `reason`, where one is given)."""
     deadline = time.monotonic() + timeout
-    console = Console()
     printed: dict[str, tuple[str, str]] = {}
     with Live(console=console, refresh_per_second=2, transient=not console.is_terminal) as live:
         while True:
@@ -67,7 +71,7 @@ def watch_until(
             if console.is_terminal:
                 live.update(conditions_table(obj, pods))
             else:
-                _print_changes(console, obj, printed)
+                _print_changes(obj, printed)
             found = condition(obj, kind)
             if found.get("status") == "True" and (not reason or found.get("reason") == reason):
                 return obj
@@ -77,14 +81,12 @@ def watch_until(
             time.sleep(1)
 
 
-def _print_changes(
-    console: Console, obj: Mapping[str, Any], printed: dict[str, tuple[str, str]]
-) -> None:
+def _print_changes(obj: Mapping[str, Any], printed: dict[str, tuple[str, str]]) -> None:
     """Where no terminal shows a live table (CI, a pipe), print a line for each change."""
     for kind in CONDITIONS:
         found = condition(obj, kind)
         now = (found.get("status", "Unknown"), found.get("reason", ""))
-        if printed.get(kind) != now:
+        if found and printed.get(kind) != now:
             printed[kind] = now
             console.print(
                 f"  {kind}: {now[0]} {now[1]} {found.get('message', '')}", highlight=False
@@ -94,7 +96,8 @@ def _print_changes(
 def answers_table(answers: Sequence[Answer]) -> Table:
     """One row for each request."""
     table = Table(title="Requests", title_justify="left")
-    for column in ("request", "status", "tier", "replica", "reason", "seconds", "outcome", ""):
+    columns = ("request", "status", "tier", "replica", "decision", "seconds", "outcome", "verdict")
+    for column in columns:
         table.add_column(column, overflow="fold")
     for a in answers:
         verdict = "[green]right" if a.right else "[red]" + "; ".join(a.wrong)

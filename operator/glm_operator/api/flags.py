@@ -87,6 +87,11 @@ def _abbreviates(argument: str, flags: tuple[str, ...]) -> bool:
     return argument.startswith("--") and any(flag.startswith(option(argument)) for flag in flags)
 
 
+def is_two_words(argument: str) -> bool:
+    """Whether an option and its value share an item; vLLM would take both for one option."""
+    return argument.startswith("-") and " " in argument and "=" not in argument
+
+
 def is_operators(argument: str) -> bool:
     """Whether an argument sets what only the operator may set; abbreviations and `--no-` count."""
     positive = argument.replace(NEGATION, "--")

@@ -99,7 +99,11 @@ def _arguments(name: str, test: str, end: str, refused: Callable[[str], bool]) -
     )
 
 
+_TWO_WORDS = "(a.startsWith('-') && a.contains(' ') && !a.contains('='))"
+_TWO_WORDS_END = " holds two words: give option and value as two items, or join them with ="
+
 ENGINE = (
+    _arguments("engine-args-words", _TWO_WORDS, _TWO_WORDS_END, flags.is_two_words),
     _arguments("engine-args-operator", _OPERATORS, _OPERATORS_END, flags.is_operators),
     _arguments("engine-args-dangerous", _DANGEROUS, _DANGEROUS_END, flags.is_dangerous),
 )

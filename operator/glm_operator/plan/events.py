@@ -72,10 +72,13 @@ def _rollouts(scene: Scene, tiers: Sequence[TierPlan]) -> Iterator[Event]:
 
 
 def _troubles(scene: Scene, conditions: Sequence[Condition]) -> Iterator[Event]:
+    """New troubles, each sentence once: two conditions may say the same."""
     stored = {one.get("type"): one for one in scene.observed.status.get("conditions") or []}
+    told: set[str] = set()
     for one in conditions:
         bad = one.status == (TRUE if one.type == "Degraded" else FALSE)
         before = stored.get(one.type, {})
         known = before.get("reason") == one.reason and before.get("status") == one.status
-        if one.type in ALARMING and bad and not known:
+        if one.type in ALARMING and bad and not known and one.message not in told:
+            told.add(one.message)
             yield Event(WARNING, one.reason, one.message)

@@ -16,6 +16,8 @@ from glm_serving.gateway.kube import ApiServer
 from glm_serving.gateway.kubesource import KubernetesSource
 from glm_serving.gateway.server import Options, Source, StaticSource, serve
 
+LAST_PORT = 65535
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the gateway; the exit code is 0 after an orderly end, 2 for a bad start."""
@@ -47,6 +49,13 @@ def _source(arguments: argparse.Namespace) -> Source:
     return StaticSource(FileSource(arguments.config))
 
 
+def _port(text: str) -> int:
+    """A port to listen on; 0 is any free one."""
+    if not text.isdecimal() or int(text) > LAST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: use 0 to {LAST_PORT}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     defaults = Options()
     parser = argparse.ArgumentParser(prog="glm-gateway", description=__doc__)
@@ -57,9 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--namespace", default="", help="namespace of the ConfigMap")
     parser.add_argument("--host", default=defaults.host, help="address to listen on")
-    parser.add_argument("--port", type=int, default=defaults.port, help="port for clients")
+    parser.add_argument("--port", type=_port, default=defaults.port, help="port for clients")
     parser.add_argument(
-        "--admin-port", type=int, default=defaults.admin_port, help="metrics, health and /state"
+        "--admin-port", type=_port, default=defaults.admin_port, help="metrics, health and /state"
     )
     parser.add_argument(
         "--shutdown-delay",
