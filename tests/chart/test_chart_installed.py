@@ -197,9 +197,13 @@ def test_uninstalling_leaves_what_gateways_and_the_next_installation_need(
 ) -> None:
     before = kubectl.get("crd", DEFINITION)["metadata"]["uid"]
     assert len(everything_of_the_release(kubectl)) > 10
+    kubectl.apply(user_binding("gateway", names.GATEWAY_CLUSTER_ROLE), "ml")
     uninstall(release)
     role = f"clusterrole.rbac.authorization.k8s.io/{names.GATEWAY_CLUSTER_ROLE}"
     wait_for("all else to go", lambda: everything_of_the_release(kubectl) == {role}, 30)
+    # What a gateway that restarts needs before it is ready.
+    assert may(kubectl, "gateway", "list configmaps in ml")
+    assert may(kubectl, "gateway", "watch endpointslices.discovery.k8s.io in ml")
     assert kubectl.list("secrets", NAMESPACE) == []
     install(release)
     assert kubectl.get("crd", DEFINITION)["metadata"]["uid"] == before

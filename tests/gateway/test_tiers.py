@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -32,15 +33,24 @@ async def asked(gateway: Running, calls: list[Call]) -> asyncio.Task[Answer]:
     return asking
 
 
-def test_a_removed_tier_stays_in_state_until_its_last_request_ended() -> None:
-    go_on = asyncio.Event()
+def answering_once(go_on: asyncio.Event) -> Callable[[Call], Awaitable[None]]:
+    """An engine that keeps its requests until it may go on."""
 
     async def slow(call: Call) -> None:
         await go_on.wait()
         await answer(call)
 
+    return slow
+
+
+def test_a_removed_tier_stays_in_state_until_its_last_request_ended() -> None:
+    go_on = asyncio.Event()
+
     async def scenario() -> None:
-        async with engines(slow) as [engine], running(flash=[engine.url]) as gateway:
+        async with (
+            engines(answering_once(go_on)) as [engine],
+            running(flash=[engine.url]) as gateway,
+        ):
             asking = await asked(gateway, engine.calls)
             gateway.gateway.apply(without_flash(gateway.gateway.config))
             report = gateway.gateway.report().tiers["flash"]
@@ -57,12 +67,11 @@ def test_a_removed_tier_stays_in_state_until_its_last_request_ended() -> None:
 def test_a_removed_tier_is_offered_to_nobody_while_its_last_request_runs() -> None:
     go_on = asyncio.Event()
 
-    async def slow(call: Call) -> None:
-        await go_on.wait()
-        await answer(call)
-
     async def scenario() -> None:
-        async with engines(slow) as [engine], running(flash=[engine.url]) as gateway:
+        async with (
+            engines(answering_once(go_on)) as [engine],
+            running(flash=[engine.url]) as gateway,
+        ):
             asking = await asked(gateway, engine.calls)
             gateway.gateway.apply(without_flash(gateway.gateway.config))
             got = await gateway.ask(chat(model="glm-4.6v-flash"))
@@ -99,12 +108,11 @@ def test_a_request_that_a_removed_tier_lost_is_refused_and_not_held() -> None:
 def test_a_tier_that_comes_back_keeps_what_runs_and_takes_requests_again() -> None:
     go_on = asyncio.Event()
 
-    async def slow(call: Call) -> None:
-        await go_on.wait()
-        await answer(call)
-
     async def scenario() -> None:
-        async with engines(slow) as [engine], running(flash=[engine.url]) as gateway:
+        async with (
+            engines(answering_once(go_on)) as [engine],
+            running(flash=[engine.url]) as gateway,
+        ):
             base = gateway.gateway.config
             asking = await asked(gateway, engine.calls)
             gateway.gateway.apply(without_flash(base))
