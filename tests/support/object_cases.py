@@ -294,7 +294,7 @@ CASES = (
         "alias-shadows-model",
         _alias("gpt-4o", "flagship"),
         _alias("glm-4.6v-flash", "flagship"),
-        "modelAliases must not rename a tier's own model (glm-4.6v, glm-4.6v-flash)",
+        "modelAliases must not rename a tier's own model (glm-4.6v, glm-4.6v-flash, glm-4.6)",
     ),
     Case(
         "alias-shadows-auto",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from glm_operator import catalog
-from glm_operator.api import rules
+from glm_operator.api import names, rules
 from glm_operator.api.enums import Quantization
 from glm_operator.api.reference import fields
 from glm_operator.api.schema import structural
@@ -15,9 +15,10 @@ from glm_operator.manifests import arguments
 
 FLAGSHIP = catalog.get("GLM-4.6V")
 FLASH = catalog.get("GLM-4.6V-Flash")
+TEXT = catalog.get("GLM-4.6")
 GIB = 1 << 30
 
-TOTALS = [(FLAGSHIP, 107_710_927_360), (FLASH, 10_292_777_472)]
+TOTALS = [(FLAGSHIP, 107_710_927_360), (FLASH, 10_292_777_472), (TEXT, 352_797_814_784)]
 """Exact: the models were built on the meta device."""
 
 WEIGHTS_GB = [
@@ -27,6 +28,7 @@ WEIGHTS_GB = [
     (FLASH, "BF16", 20.59),
     (FLASH, "FP8", 12.43),
     (FLASH, "INT4", 8.48),
+    (TEXT, "BF16", 705.6),
 ]
 
 INT4_GROUP_32_GB = [(FLAGSHIP, 63.6), (FLASH, 8.86)]
@@ -42,9 +44,10 @@ GPU_WEIGHTS_GIB = [
 KV_BYTES = [
     (FLAGSHIP, {1: 188_416, 2: 94_208, 4: 47_104, 8: 23_552, 16: 23_552}),
     (FLASH, {1: 40_960, 2: 20_480, 4: 20_480, 8: 20_480, 16: 20_480}),
+    (TEXT, {1: 376_832, 2: 188_416, 4: 94_208, 8: 47_104, 16: 47_104}),
 ]
 
-LEGAL = [(FLAGSHIP, (1, 2, 4, 8, 16, 32)), (FLASH, (1, 2, 4, 8, 16, 32))]
+LEGAL = [(model, (1, 2, 4, 8, 16, 32)) for model in (FLAGSHIP, FLASH, TEXT)]
 
 
 @pytest.mark.parametrize(("model", "total"), TOTALS)
@@ -103,6 +106,7 @@ def test_legal_sizes_follow_from_the_shapes(model: catalog.Model, sizes: tuple[i
         (FLAGSHIP, 24, "a layer 1408 wide does not divide by 24"),
         (FLAGSHIP, 64, "96 attention heads do not divide by 64"),
         (FLASH, 3, "32 attention heads do not divide by 3"),
+        (TEXT, 24, "a vocabulary of 151552 does not divide by 24"),
     ],
 )
 def test_an_illegal_size_says_why(model: catalog.Model, tensor: int, reason: str) -> None:
@@ -119,9 +123,9 @@ def test_the_planner_may_choose_every_legal_size(quantization: str) -> None:
     assert catalog.automatic_tensor(FLAGSHIP, quantization) == catalog.legal_tensor(FLAGSHIP)
 
 
-@pytest.mark.parametrize("model", catalog.MODELS.values(), ids=lambda model: model.preset)
-def test_the_planner_splits_no_int4_groups(model: catalog.Model) -> None:
-    assert catalog.automatic_tensor(model, "INT4") == (1,)
+@pytest.mark.parametrize(("model", "sizes"), [(FLAGSHIP, (1,)), (FLASH, (1,)), (TEXT, (1, 2, 4))])
+def test_the_planner_splits_no_int4_groups(model: catalog.Model, sizes: tuple[int, ...]) -> None:
+    assert catalog.automatic_tensor(model, "INT4") == sizes
 
 
 @pytest.mark.parametrize(
@@ -131,8 +135,14 @@ def test_smaller_groups_may_be_split(width_over: int, tensor: int, refused: bool
     assert bool(catalog.group_refusal(FLASH, "INT4", tensor, width_over)) is refused
 
 
-def test_only_the_flagship_is_a_mixture_of_experts() -> None:
-    assert [model.preset for model in catalog.MODELS.values() if model.is_mixture] == ["GLM-4.6V"]
+def test_only_flash_is_no_mixture_of_experts() -> None:
+    dense = [model.preset for model in catalog.MODELS.values() if not model.is_mixture]
+    assert dense == ["GLM-4.6V-Flash"]
+
+
+@pytest.mark.parametrize("model", catalog.MODELS.values(), ids=lambda model: model.preset)
+def test_a_model_sees_where_it_has_an_encoder(model: catalog.Model) -> None:
+    assert model.sees == (model.parameters.vision > 0)
 
 
 def test_the_object_s_presets_are_the_catalogue_s_each_in_its_tier() -> None:
@@ -142,7 +152,9 @@ def test_the_object_s_presets_are_the_catalogue_s_each_in_its_tier() -> None:
         if field.path.endswith("model.preset")
     }
     known = {
-        f"spec.tiers.{model.tier}.model.preset": [model.preset] for model in catalog.MODELS.values()
+        f"spec.tiers.{model.tier}.model.preset": [model.preset]
+        for model in catalog.MODELS.values()
+        if model.tier in names.TIERS
     }
     assert presets == known
 

@@ -24,16 +24,18 @@ URI = (
     r"|file://(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+)$"
 )
 """No path segment begins with a dot, so none leaves its volume."""
-SERVED_NAMES = ("glm-4.6v", "glm-4.6v-flash")
+SERVED_NAMES = ("glm-4.6v", "glm-4.6v-flash", "glm-4.6")
 """Model names that belong to the tiers."""
 LEGAL_TENSOR = {
     "GLM-4.6V": (1, 2, 4, 8, 16, 32),
     "GLM-4.6V-Flash": (1, 2, 4, 8, 16, 32),
+    "GLM-4.6": (1, 2, 4, 8, 16, 32),
 }
 """Legal tensor parallel sizes by preset; the catalogue derives the same from the models' shapes."""
 TENSOR_WHY = {
     "GLM-4.6V": "96 attention heads and 8 key-value heads are split evenly",
     "GLM-4.6V-Flash": "32 attention heads and 2 key-value heads are split evenly",
+    "GLM-4.6": "96 attention heads and 8 key-value heads are split evenly",
 }
 SHORTEST_CONTEXT = 2048
 """Tokens; less does not hold the functional checks of a new replica."""
@@ -257,7 +259,7 @@ GATEWAY = (
     Rule(
         "alias-shadows-model",
         f"self.modelAliases.all(a, !(a in {quoted(SERVED_NAMES)}))",
-        "modelAliases must not rename a tier's own model (glm-4.6v, glm-4.6v-flash)",
+        f"modelAliases must not rename a tier's own model ({', '.join(SERVED_NAMES)})",
         lambda gateway: not any(name in SERVED_NAMES for name in gateway.model_aliases),
     ),
 )
@@ -278,7 +280,7 @@ SPEC = (
     Rule(
         "auto-shadows-model",
         f"!(self.routing.autoModel in {quoted(SERVED_NAMES)})",
-        "it must not be a tier's own model name (glm-4.6v, glm-4.6v-flash)",
+        f"it must not be a tier's own model name ({', '.join(SERVED_NAMES)})",
         lambda spec: spec.routing.auto_model not in SERVED_NAMES,
         given=("routing.autoModel",),
     ),

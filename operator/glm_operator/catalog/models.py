@@ -53,6 +53,8 @@ class Shapes:
     head_dim: int
     mlp_widths: tuple[int, ...]
     """Widths of the feed-forward layers that tensor parallelism splits."""
+    vocabulary: int
+    """Rows of the embeddings and of the output head, which tensor parallelism splits too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class Model:
     shapes: Shapes
     max_context_tokens: int
     image_tokens: int
-    """Most tokens that one image becomes."""
+    """Most tokens that one image becomes; 0 for a model that takes text only."""
     tool_call_parser: str
     reasoning_parser: str
     host: HostNeeds
@@ -92,6 +94,11 @@ class Model:
     def is_mixture(self) -> bool:
         """Whether it is a mixture of experts, the only kind that takes expert parallelism."""
         return self.parameters.routed_experts > 0
+
+    @property
+    def sees(self) -> bool:
+        """Whether it takes images; what has no encoder is told nothing about them."""
+        return self.image_tokens > 0
 
 
 GLM_46V = Model(
@@ -113,6 +120,7 @@ GLM_46V = Model(
         kv_heads=8,
         head_dim=128,
         mlp_widths=(1408, 10944),
+        vocabulary=151_552,
     ),
     max_context_tokens=131_072,
     image_tokens=6_144,
@@ -146,6 +154,7 @@ GLM_46V_FLASH = Model(
         kv_heads=2,
         head_dim=128,
         mlp_widths=(13696,),
+        vocabulary=151_552,
     ),
     max_context_tokens=131_072,
     image_tokens=6_144,
@@ -160,8 +169,43 @@ GLM_46V_FLASH = Model(
     ),
 )
 
+GLM_46 = Model(
+    preset="GLM-4.6",
+    tier="text",
+    served_name="glm-4.6",
+    parameters=Parameters(
+        attention=12_542_287_872,
+        dense_mlp=566_231_040 + 2_099_773_440,
+        routed_experts=335_963_750_400,
+        router=72_908_800,
+        embeddings=2 * 775_946_240,
+        vision=0,
+        norms=970_752,
+    ),
+    shapes=Shapes(
+        layers=92,
+        heads=96,
+        kv_heads=8,
+        head_dim=128,
+        mlp_widths=(1536, 12288),
+        vocabulary=151_552,
+    ),
+    max_context_tokens=202_752,
+    image_tokens=0,
+    tool_call_parser="glm45",
+    reasoning_parser="glm45",
+    host=HostNeeds(
+        cpu="8",
+        memory="64Gi",
+        shm_bytes=16 * GIB,
+        startup_seconds=7200,
+        shutdown_seconds=120,
+    ),
+)
+"""Without its layer for multi-token prediction, which engines do not load unless told to."""
+
 MODELS: Mapping[str, Model] = MappingProxyType(
-    {model.preset: model for model in (GLM_46V, GLM_46V_FLASH)}
+    {model.preset: model for model in (GLM_46V, GLM_46V_FLASH, GLM_46)}
 )
 """Every model by its preset name."""
 

@@ -1,8 +1,9 @@
 """Which tensor parallel sizes a model can be split into, and why not the others.
 
 The checks are those of vLLM 0.32: attention heads divide (config/model.py), key-value heads
-divide or are replicated evenly (glm4_moe.py, glm4.py), and every split feed-forward layer keeps
-whole groups of its quantisation (quantization/utils, kernels/linear/mixed_precision).
+divide or are replicated evenly (glm4_moe.py, glm4.py), the vocabulary divides
+(vocab_parallel_embedding.py), and every split feed-forward layer keeps whole groups of its
+quantisation (quantization/utils, kernels/linear/mixed_precision).
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ def head_refusal(model: Model, tensor: int) -> str:
             f"{kv_heads} key-value heads can be neither divided nor replicated over {tensor} GPUs"
         )
     width = next((width for width in model.shapes.mlp_widths if width % tensor), 0)
-    return f"a layer {width} wide does not divide by {tensor}" if width else ""
+    if width:
+        return f"a layer {width} wide does not divide by {tensor}"
+    words = model.shapes.vocabulary
+    return f"a vocabulary of {words} does not divide by {tensor}" if words % tensor else ""
 
 
 def legal_tensor(model: Model) -> tuple[int, ...]:
