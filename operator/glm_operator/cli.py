@@ -9,14 +9,10 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from glm_operator import offline
 from glm_operator.api import crd, reference
-from glm_operator.plan.observed import Defaults
+from glm_operator.preview import command
+from glm_operator.preview.command import EXIT_BAD_INPUT, EXIT_OK
 from glm_operator.runtime.settings import InvalidSettingError, Settings, variable
-
-EXIT_OK = 0
-EXIT_BAD_INPUT = 2
-EXIT_DOES_NOT_FIT = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands.add_parser("run", help="run the operator"))
     _add_crd(commands.add_parser("crd", help="print the CustomResourceDefinition"))
-    _add_plan(commands.add_parser("plan", help="plan an object on given nodes, without a cluster"))
+    _add_plan(commands.add_parser("plan", help="what an object needs, and whether it fits"))
     return parser
 
 
@@ -78,34 +74,8 @@ def _crd(options: argparse.Namespace) -> int:
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        f"Exit code {EXIT_OK}: it fits. {EXIT_DOES_NOT_FIT}: it does not. "
-        f"{EXIT_BAD_INPUT}: a file cannot be used."
-    )
-    parser.add_argument(
-        "-f", "--filename", required=True, type=Path, metavar="OBJECT", help="the GLMDeployment"
-    )
-    parser.add_argument(
-        "--nodes",
-        required=True,
-        type=Path,
-        metavar="NODES",
-        help="`kubectl get nodes -o yaml`; with `nodes,pods -A`, taken GPUs count too",
-    )
-    forms = ("table", "json", "yaml")
-    parser.add_argument("-o", "--output", choices=forms, default="table", help="default: table")
-    parser.set_defaults(command=_plan)
-
-
-def _plan(options: argparse.Namespace) -> int:
-    try:
-        deployment = offline.read_object(options.filename)
-        nodes = offline.read_nodes(options.nodes, deployment)
-    except offline.InvalidInputError as error:
-        return _bad_input(str(error))
-    result = offline.report(deployment, nodes, Defaults())
-    print(offline.render(result, options.output), end="")
-    return EXIT_OK if result.fits else EXIT_DOES_NOT_FIT
+    command.add_arguments(parser)
+    parser.set_defaults(command=command.run)
 
 
 def _bad_input(sentence: str) -> int:

@@ -47,6 +47,19 @@ class Connection:
     verify: bool
 
 
+def namespace_of(kubeconfig: str, context: str = "") -> str:
+    """The namespace that kubectl would use: the context's own, else `default`.
+
+    Raises:
+        kubernetes.config.ConfigException: there is no such file or context.
+    """
+    if not kubeconfig:
+        return "default"
+    contexts, current = config.list_kube_config_contexts(kubeconfig)
+    chosen = next((one for one in contexts if one["name"] == context), current)
+    return str(chosen["context"].get("namespace") or "default")
+
+
 class Transport:
     """Sends requests; thread-safe. Every failure is one of `kube.errors`."""
 

@@ -32,7 +32,7 @@ def plan(observed: Observed, now: float, defaults: Defaults) -> Plan:
     """
     if observed.deleting:
         return Plan(status=observed.status, scaling=observed.scaling)
-    scene = _scene(observed, now, defaults)
+    scene = scene_of(observed, now, defaults)
     steps = Steps()
     tiers = _tiers(scene, steps)
     conditions = judge(scene, tiers)
@@ -47,7 +47,8 @@ def plan(observed: Observed, now: float, defaults: Defaults) -> Plan:
     )
 
 
-def _scene(observed: Observed, now: float, defaults: Defaults) -> Scene:
+def scene_of(observed: Observed, now: float, defaults: Defaults) -> Scene:
+    """What the plan of one object looks at."""
     owner = Owner(observed.object.name, observed.object.namespace, observed.uid)
     nodes = {node.name: node for node in observed.nodes}
     return Scene(observed, owner, defaults, View(nodes, observed.gateways, now))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,12 @@ def test_the_mode_of_the_object_does_not_matter(files: Files, mode: str) -> None
     [
         (changed({"spec.mode": "On"}), [BIG], "spec.mode is 'On'"),
         ({"kind": "Service"}, [BIG], "has 0 objects of kind GLMDeployment: give one"),
-        (base(), [{"kind": "Service"}], "has no nodes"),
-        (base(), [{"kind": "Node", "metadata": {}}], "has a node or pod that lacks 'name'"),
+        (base(), [], "is not a node list: it has no object; write `kubectl get nodes,pods -A"),
+        (base(), [{"kind": "Service"}, pod("a", "gpu-1", 1)], "it has 1 x Pod, 1 x Service; write"),
+        (base(), ["gpu-1"], "is not a node list: it has no object"),
+        (base(), [BIG, {"kind": "Node", "metadata": {}}], "Node number 2 is not as kubectl writes"),
+        (base(), [BIG | {"status": "Ready"}], "Node number 1 is not as kubectl writes it (a field"),
+        (base(), [BIG, {"kind": "Pod", "spec": None}], "Pod number 1 is not as kubectl writes it"),
     ],
 )
 def test_bad_input_is_one_sentence_and_ends_with_2(
@@ -136,21 +141,100 @@ def test_bad_input_is_one_sentence_and_ends_with_2(
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("content", "sentence"), [(b"a: [", "is not YAML"), (b"\xff\xfe\x00", "is not YAML")]
-)
-def test_a_file_that_is_no_yaml_is_named(files: Files, content: bytes, sentence: str) -> None:
+@pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe\x00", b'{"kind": ', b"\x00\x01\x02"])
+def test_a_file_that_is_no_yaml_is_named(files: Files, content: bytes) -> None:
     files.write(base(), BIG)
     files.object.write_bytes(content)
     code, _, err = files.plan()
     assert code == 2
-    assert f"{files.object} {sentence}" in err
+    assert f"{files.object} is neither YAML nor JSON: " in err
+    assert err.count("\n") == 1
 
 
 def test_a_missing_file_is_named(files: Files) -> None:
     code, _, err = files.plan()
     assert code == 2
     assert "object.yaml cannot be read: No such file or directory" in err
+
+
+def listed(*items: Any) -> str:
+    return json.dumps({"kind": "List", "apiVersion": "v1", "items": list(items)})
+
+
+def bare(item: dict[str, Any]) -> dict[str, Any]:
+    """An item of a typed list: the API server leaves its kind out."""
+    return {key: value for key, value in item.items() if key not in ("kind", "apiVersion")}
+
+
+ALL = json.dumps({"kind": "NodeList", "items": [bare(BIG)]})
+FORMS = {
+    "as kubectl writes JSON": listed(BIG).encode(),
+    "two documents of JSON": f"{listed(BIG)}\n{listed(pod('a', 'gpu-1', 1))}\n".encode(),
+    "two documents of YAML": yaml.safe_dump_all([BIG, pod("a", "gpu-1", 1)]).encode(),
+    "a list without a kind": json.dumps([BIG]).encode(),
+    "raw, as the API server answers": ALL.encode(),
+    "a redirection on Windows": listed(BIG).encode("utf-16"),
+    "with a byte order mark": listed(BIG).encode("utf-8-sig"),
+    "with other objects": listed(BIG, base(), {"kind": "Service"}).encode(),
+    "flow style that is no JSON": b"{kind: List, items: ["
+    + yaml.safe_dump(BIG, default_flow_style=True, width=9999).encode().strip()
+    + b"]}",
+}
+
+
+@pytest.mark.parametrize("content", FORMS.values(), ids=FORMS)
+def test_nodes_come_in_every_form_that_kubectl_has(files: Files, content: bytes) -> None:
+    files.write(base(), BIG)
+    files.nodes.write_bytes(content)
+    code, out, err = files.plan("-o", "json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["tiers"]["flagship"]["nodes"] == ["gpu-1"]
+
+
+class Input:
+    """Standard input with some content."""
+
+    def __init__(self, content: bytes) -> None:
+        self.buffer = io.BytesIO(content)
+
+
+def test_the_object_may_come_from_standard_input(
+    files: Files, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files.write(base(), BIG)
+    monkeypatch.setattr("sys.stdin", Input(files.object.read_bytes()))
+    assert cli.main(["plan", "-f", "-", "--nodes", str(files.nodes)]) == 0
+    assert capsys.readouterr().out.startswith("fits: ")
+
+
+def test_the_nodes_may_come_from_standard_input(
+    files: Files, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files.write(base(), BIG)
+    monkeypatch.setattr("sys.stdin", Input(b"kind: Service"))
+    assert cli.main(["plan", "-f", str(files.object), "--nodes", "-"]) == 2
+    assert "standard input is not a node list: it has 1 x Service" in capsys.readouterr().err
+
+
+def test_both_from_standard_input_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "-f", "-", "--nodes", "-"]) == 2
+    assert "there is one standard input: give one as a file" in capsys.readouterr().err
+
+
+def test_flags_of_a_live_cluster_go_with_no_file_of_nodes(files: Files) -> None:
+    code, _, err = files.plan("--context", "prod")
+    assert code == 2
+    assert "--kubeconfig and --context are for planning on a live cluster" in err
+
+
+@pytest.mark.parametrize(("written", "code"), [("default", 0), (REMOVED, 0), ("ml", 2)])
+def test_a_namespace_that_contradicts_the_object_is_refused(
+    files: Files, written: Any, code: int
+) -> None:
+    files.write(changed({"metadata.namespace": written}), BIG)
+    found, _, err = files.plan("--namespace", "default")
+    assert found == code
+    assert ("metadata.namespace is ml, and --namespace is default" in err) == bool(code)
 
 
 def test_gpus_without_bfloat16_are_left_out_with_the_reason(files: Files) -> None:

@@ -1,0 +1,92 @@
+"""The subcommand `plan`: its flags, where its input comes from, its exit code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from glm_operator.plan.observed import Defaults
+from glm_operator.preview.errors import InvalidInputError
+from glm_operator.preview.files import STANDARD_INPUT, read_nodes, read_object
+from glm_operator.preview.report import Report, report
+from glm_operator.preview.shapes import SPELLING, nodes_of_shapes
+from glm_operator.preview.table import render
+
+EXIT_OK = 0
+EXIT_BAD_INPUT = 2
+EXIT_DOES_NOT_FIT = 3
+FORMS = ("table", "json", "yaml")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `glm-operator plan`."""
+    parser.description = (
+        "Without --nodes and --node-shape: on the cluster of the kubeconfig, which is only read; "
+        "an object that exists there is planned as an edit. "
+        f"Exit code {EXIT_OK}: it fits. {EXIT_DOES_NOT_FIT}: it does not. "
+        f"{EXIT_BAD_INPUT}: the input cannot be used."
+    )
+    object_help = "file with the GLMDeployment, - for standard input"
+    parser.add_argument("-f", "--filename", required=True, metavar="OBJECT", help=object_help)
+    _add_sources(parser.add_mutually_exclusive_group())
+    parser.add_argument("--kubeconfig", metavar="FILE", default="", help="else $KUBECONFIG")
+    parser.add_argument("--context", default="", help="context of the kubeconfig")
+    parser.add_argument("-n", "--namespace", default="", help="namespace of the object")
+    parser.add_argument("-o", "--output", choices=FORMS, default="table", help="default: table")
+
+
+def _add_sources(group: argparse._MutuallyExclusiveGroup) -> None:
+    group.add_argument(
+        "--nodes",
+        metavar="NODES",
+        help="`kubectl get nodes,pods -A -o json` in a file, - for standard input",
+    )
+    group.add_argument(
+        "--node-shape",
+        action="append",
+        metavar="SHAPE",
+        help=f"{SPELLING}; may be repeated",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Plan, print, and return the exit code."""
+    try:
+        result = _report(options)
+    except InvalidInputError as error:
+        print(f"glm-operator: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    print(render(result, options.output), end="")
+    return EXIT_OK if result.fits else EXIT_DOES_NOT_FIT
+
+
+def _report(options: argparse.Namespace) -> Report:
+    if options.nodes is None and not options.node_shape:
+        return _live_report(options)
+    _check_offline(options)
+    deployment = read_object(options.filename, options.namespace)
+    if options.nodes is not None:
+        nodes = read_nodes(options.nodes, deployment)
+    else:
+        nodes = nodes_of_shapes(options.node_shape, deployment)
+    return report(deployment, nodes, Defaults())
+
+
+def _check_offline(options: argparse.Namespace) -> None:
+    if options.kubeconfig or options.context:
+        raise InvalidInputError(
+            "--kubeconfig and --context are for planning on a live cluster: leave them out, or"
+            " leave --nodes and --node-shape out"
+        )
+    if options.filename == options.nodes == STANDARD_INPUT:
+        raise InvalidInputError(
+            "-f and --nodes are both -, and there is one standard input: give one as a file"
+        )
+
+
+def _live_report(options: argparse.Namespace) -> Report:
+    # Only here the client of the API server is needed; the other forms start without its cost.
+    from glm_operator.preview.live import Target, live_report
+
+    target = Target(options.kubeconfig, options.context, options.namespace)
+    return live_report(options.filename, target)

@@ -1,0 +1,181 @@
+"""Objects from files and from standard input: YAML or JSON, one document or many."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from glm_operator.api import names
+from glm_operator.api.errors import InvalidObject
+from glm_operator.api.v1alpha1 import GLMDeployment
+from glm_operator.kube.convert import holding_node, holds_of, node_of, nodes_of
+from glm_operator.plan.observed import Node
+from glm_operator.preview.errors import InvalidInputError
+
+Json = Mapping[str, Any]
+
+STANDARD_INPUT = "-"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The C parser where PyYAML has it: a list of 5,000 nodes takes seconds instead of minutes."""
+NODES_COMMAND = "kubectl get nodes,pods -A -o json"
+
+
+def read_object(path: str, namespace: str = "", otherwise: str = "") -> GLMDeployment:
+    """The one GLMDeployment of a file, `-` for standard input. Raises `InvalidInputError`.
+
+    Args:
+        path: the file.
+        namespace: where the object must live; an object that names another one is refused.
+        otherwise: where it lives when neither it nor `namespace` says so.
+    """
+    shown, documents = _shown(path), _documents(path)
+    found = [document for document in documents if document.get("kind") == names.KIND]
+    if len(found) != 1:
+        raise InvalidInputError(f"{shown} has {len(found)} objects of kind {names.KIND}: give one")
+    try:
+        return GLMDeployment.parse(_placed(shown, found[0], namespace, otherwise))
+    except InvalidObject as error:
+        raise InvalidInputError(f"{shown}: {error}") from error
+
+
+def _placed(shown: str, document: Json, namespace: str, otherwise: str) -> Json:
+    metadata = document.get("metadata")
+    if not isinstance(metadata, Mapping):
+        return document
+    written = metadata.get("namespace")
+    if written and namespace and written != namespace:
+        raise InvalidInputError(
+            f"{shown}: metadata.namespace is {written}, and --namespace is {namespace}:"
+            " leave one of them out"
+        )
+    place = written or namespace or otherwise
+    return {**document, "metadata": {**metadata, "namespace": place}} if place else document
+
+
+def read_nodes(path: str, deployment: GLMDeployment) -> tuple[Node, ...]:
+    """The nodes of a file, with the GPUs that the pods in it hold. Raises `InvalidInputError`.
+
+    The object's own replicas hold none: what is asked is how it would run, not whether twice.
+    """
+    shown, documents = _shown(path), _documents(path)
+    by_kind = {
+        kind: [document for document in documents if document.get("kind") == kind]
+        for kind in ("Node", "Pod")
+    }
+    if not by_kind["Node"]:
+        raise InvalidInputError(
+            f"{shown} is not a node list: it has {_counted(documents)}; write"
+            f" `{NODES_COMMAND}` into it"
+        )
+    _check(shown, "Node", by_kind["Node"], node_of)
+    _check(shown, "Pod", by_kind["Pod"], lambda pod: (holding_node(pod), holds_of(pod)))
+    return nodes_of(by_kind["Node"], (pod for pod in by_kind["Pod"] if not is_of(pod, deployment)))
+
+
+def is_of(pod: Json, deployment: GLMDeployment) -> bool:
+    """Whether a pod is a replica of the object."""
+    metadata = pod["metadata"]
+    mine = (metadata.get("labels") or {}).get(names.LABEL_DEPLOYMENT) == deployment.name
+    return mine and metadata.get("namespace") == deployment.namespace
+
+
+def _counted(documents: Iterable[Json]) -> str:
+    kinds = Counter(str(document.get("kind") or "object without a kind") for document in documents)
+    return ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items())) or "no object"
+
+
+def _check(shown: str, kind: str, items: Iterable[Json], read: Callable[[Json], object]) -> None:
+    """Raise with the first item that cannot be read."""
+    for number, item in enumerate(items, 1):
+        try:
+            read(item)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            lacks = (
+                f"it lacks {error}" if isinstance(error, KeyError) else "a field has another type"
+            )
+            raise InvalidInputError(
+                f"{shown}: {kind} number {number} is not as kubectl writes it ({lacks}); write"
+                f" `{NODES_COMMAND}` into the file"
+            ) from error
+
+
+def _shown(path: str) -> str:
+    return "standard input" if path == STANDARD_INPUT else path
+
+
+def _documents(path: str) -> list[Json]:
+    """Every object of a file; lists are taken apart."""
+    loaded = _load(_shown(path), _read(path))
+    return [one for document in loaded for one in _items(document)]
+
+
+def _read(path: str) -> bytes:
+    try:
+        if path == STANDARD_INPUT:
+            return sys.stdin.buffer.read()
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _load(shown: str, content: bytes) -> list[Any]:
+    try:
+        text = _decoded(content)
+        if text.lstrip()[:1] in ("{", "["):
+            documents = _json_documents(text)
+            if documents is not None:
+                return documents
+        return list(yaml.load_all(text, Loader=LOADER))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        detail = " ".join(str(error).split())
+        raise InvalidInputError(f"{shown} is neither YAML nor JSON: {detail}") from error
+
+
+def _decoded(content: bytes) -> str:
+    """A redirection on Windows writes UTF-16."""
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if wide else "utf-8-sig")
+
+
+def _json_documents(text: str) -> list[Any] | None:
+    """JSON documents one after the other, many times faster than as YAML; None: it is not JSON."""
+    decoder, documents = json.JSONDecoder(), []
+    position = _next(text, 0)
+    try:
+        while position < len(text):
+            document, end = decoder.raw_decode(text, position)
+            documents.append(document)
+            position = _next(text, end)
+    except ValueError:
+        return None
+    return documents
+
+
+def _next(text: str, position: int) -> int:
+    """Where the next document begins."""
+    while position < len(text) and text[position].isspace():
+        position += 1
+    return position
+
+
+def _items(document: Any) -> Iterator[Json]:
+    """The objects of a list, else the object itself; a typed list's items have no kind."""
+    if isinstance(document, list):
+        for one in document:
+            yield from _items(one)
+    elif isinstance(document, Mapping):
+        items = document.get("items")
+        if not isinstance(items, list):
+            yield document
+            return
+        kind = str(document.get("kind") or "").removesuffix("List")
+        yield from (
+            {"kind": kind, **one} if kind else one for one in items if isinstance(one, Mapping)
+        )
