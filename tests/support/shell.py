@@ -94,7 +94,9 @@ class Shell:
     def restart(self) -> None:
         """The process dies and another begins with nothing but the cluster."""
         self.metrics = Metrics()
-        self.inventory = Inventory(self.affected.append, lambda: self.cluster.now)
+        self.inventory = Inventory(
+            self.affected.append, lambda: self.cluster.now, lambda seconds, work: None
+        )
         self.gateways = GatewayPoller(
             self,
             self.woken.append,

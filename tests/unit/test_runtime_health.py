@@ -58,7 +58,7 @@ def scrape(vitals: Vitals) -> dict[str, tuple[int, str]]:
     async def main() -> dict[str, tuple[int, str]]:
         metrics = Metrics()
         queue = Queue(lambda: 5.0, lambda: 0.0)
-        inventory = Inventory(lambda change: None, lambda: 5.0)
+        inventory = Inventory(lambda change: None, lambda: 5.0, lambda seconds, work: None)
         inventory.node_change(Snapshot({}))
         inventory.pod_change(Snapshot({}))
         inventory.node_change(Put(("", "gpu-1"), convert.node_of(gpu_node("gpu-1"))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,20 +40,41 @@ def put(raw: dict[str, Any]) -> Put[Holder]:
     return Put(key_of(raw), holder(raw))
 
 
+def later(seconds: float, work: Callable[[], None]) -> None:
+    """For a test in which no fall matters."""
+
+
 @dataclass
 class Stock:
     """An inventory with two nodes and one engine pod on gpu-1."""
 
     now: float = 100.0
     changes: list[Affected] = field(default_factory=list)
+    timers: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.inventory = Inventory(self.changes.append, lambda: self.now)
+        self.inventory = Inventory(self.changes.append, lambda: self.now, self._later)
         nodes = [convert.node_of(gpu_node(name)) for name in ("gpu-1", "gpu-2")]
         self.inventory.node_change(Snapshot({("", one.name): one for one in nodes}))
         engine = pod("vision-flash-1-0", engine=True)
         self.inventory.pod_change(Snapshot({key_of(engine): holder(engine)}))
         self.changes.clear()
+
+    def _later(self, seconds: float, work: Callable[[], None]) -> None:
+        self.timers.append((self.now + seconds, work))
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass and run what is due, in order."""
+        end = self.now + seconds
+        while due := sorted((one for one in self.timers if one[0] <= end), key=lambda one: one[0]):
+            self.timers.remove(due[0])
+            self.now = due[0][0]
+            due[0][1]()
+        self.now = end
+
+    def offered(self, node: str = "gpu-1") -> int | None:
+        (found,) = [one for one in self.inventory.nodes() if one.name == node]
+        return found.allocatable.get(GPU)
 
     def held(self, node: str = "gpu-1") -> int:
         (found,) = [one for one in self.inventory.nodes() if one.name == node]
@@ -69,7 +91,7 @@ class Stock:
 
 
 def test_it_is_synced_once_both_lists_were_seen() -> None:
-    inventory = Inventory(lambda change: None, lambda: 0.0)
+    inventory = Inventory(lambda change: None, lambda: 0.0, later)
     inventory.node_change(Snapshot({}))
     assert not inventory.synced.is_set()
     inventory.pod_change(Snapshot({}))
@@ -136,10 +158,9 @@ def test_a_created_pod_counts_before_the_watch_tells_of_it() -> None:
         ({"unschedulable": True}, {}, True),
         ({"gpus": 4}, {"gpus": 8}, True),
         ({}, {"ready": False}, False),
-        ({}, {"gpus": 4}, False),
         ({}, {"unschedulable": True}, False),
     ],
-    ids=["ready again", "uncordoned", "more GPUs", "not ready", "fewer GPUs", "cordoned"],
+    ids=["ready again", "uncordoned", "more GPUs", "not ready", "cordoned"],
 )
 def test_a_node_that_can_take_more_frees_and_concerns_its_replicas(
     first: dict[str, Any], then: dict[str, Any], frees: bool
@@ -149,6 +170,79 @@ def test_a_node_that_can_take_more_frees_and_concerns_its_replicas(
     stock.changes.clear()
     stock.set_node(**then)
     assert stock.changes == [Affected(frozenset({KEY}), frees)]
+
+
+def test_fewer_gpus_count_once_they_have_lasted() -> None:
+    stock = Stock()
+    stock.set_node(gpus=0)
+    assert (stock.offered(), stock.changes) == (8, [])
+    stock.advance(29.9)
+    assert (stock.offered(), stock.changes) == (8, [])
+    stock.advance(0.1)
+    assert (stock.offered(), stock.changes) == (0, [Affected(frozenset({KEY}), False)])
+
+
+def test_gpus_that_come_back_in_time_never_were_fewer() -> None:
+    stock = Stock()
+    stock.set_node(gpus=0)
+    stock.advance(3)
+    stock.changes.clear()
+    stock.set_node(gpus=8)
+    assert stock.changes == [Affected(frozenset({KEY}), True)], "what failed meanwhile is tried"
+    stock.advance(60)
+    assert stock.offered() == 8
+
+
+def test_a_resource_that_vanishes_is_a_fall_too() -> None:
+    stock = Stock()
+    raw = gpu_node("gpu-1")
+    del raw["status"]["allocatable"][GPU]
+    stock.inventory.node_change(Put(("", "gpu-1"), convert.node_of(raw)))
+    assert stock.offered() == 8
+    stock.advance(30)
+    assert stock.offered() is None
+
+
+@pytest.mark.parametrize(
+    ("reports", "counts"),
+    [
+        ([(0, 0), (5, 4)], [(29, 8), (30, 4)]),
+        ([(0, 7), (29, 0), (31, 7)], [(29, 8), (30, 7), (90, 7)]),
+        ([(0, 4), (20, 0)], [(29, 8), (30, 4), (49, 4), (50, 0)]),
+        ([(0, 0), (10, 9), (15, 3)], [(12, 9), (44, 9), (45, 3)]),
+        ([(0, 6), (10, 8), (20, 6)], [(49, 8), (50, 6)]),
+    ],
+    ids=["to a part", "a fall within a fall", "in two steps", "a rise between", "begun again"],
+)
+def test_what_counts_is_the_most_of_the_last_thirty_seconds(
+    reports: list[tuple[float, int]], counts: list[tuple[float, int]]
+) -> None:
+    stock, seen = Stock(), []
+    begin = stock.now
+    for at, gpus in sorted([*reports, *((at, None) for at, _ in counts)], key=lambda one: one[0]):
+        stock.advance(begin + at - stock.now)
+        if gpus is None:
+            seen.append((at, stock.offered()))
+        else:
+            stock.set_node(gpus=gpus)
+    assert seen == counts
+
+
+def test_a_node_that_is_not_ready_counts_as_that_at_once() -> None:
+    stock = Stock()
+    stock.set_node(gpus=0, ready=False)
+    (node, _) = stock.inventory.nodes()
+    assert (node.ready, node.allocatable[GPU]) == (False, 8)
+
+
+def test_a_fall_of_a_node_that_is_gone_is_forgotten() -> None:
+    stock = Stock()
+    stock.set_node(gpus=4)
+    stock.inventory.node_change(Gone(("", "gpu-1")))
+    stock.set_node(gpus=2)
+    assert stock.offered() == 2
+    stock.advance(60)
+    assert stock.offered() == 2
 
 
 def test_a_heartbeat_concerns_nobody() -> None:
@@ -182,7 +276,7 @@ def test_the_age_is_that_of_the_quieter_watch() -> None:
 
 def test_a_watch_that_never_lists_grows_old_from_its_begin() -> None:
     now = [1000.0]
-    inventory = Inventory(lambda change: None, lambda: now[0])
+    inventory = Inventory(lambda change: None, lambda: now[0], later)
     now[0] += 50
     assert inventory.age() == 0
     inventory.begin()

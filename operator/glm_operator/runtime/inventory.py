@@ -14,6 +14,10 @@ from glm_operator.kube.resources import NODE, POD, Resource
 from glm_operator.kube.watch import Change, Gone, Heard, Put, Snapshot, Source, Watch, key_of
 from glm_operator.plan.observed import Hold, Node
 from glm_operator.runtime.queue import Key
+from glm_operator.runtime.steady import Steady
+
+Later = Callable[[float, Callable[[], None]], object]
+"""Runs a function in the event loop's thread after so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +69,24 @@ def has_room_now(before: Node | None, after: Node | None) -> bool:
 class Inventory:
     """The state of the cluster's GPUs. All methods run in the event loop's thread.
 
+    A node that offers fewer GPUs than before counts with as many as before until that has lasted.
+
     Args:
         changed: told what every change means.
         clock: a clock that never goes back, in seconds.
+        later: wakes the inventory when a fall begins to count.
     """
 
-    def __init__(self, changed: Callable[[Affected], None], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, changed: Callable[[Affected], None], clock: Callable[[], float], later: Later
+    ) -> None:
         self._changed = changed
         self._clock = clock
+        self._later = later
         self._bare: dict[str, Node] = {}
+        self._told: dict[str, Node] = {}
+        self._steady: dict[str, Steady] = {}
+        self._falling: set[str] = set()
         self._pods: dict[Key, Holder] = {}
         self._on_node: dict[str, dict[Key, Holder]] = {}
         self._whole: dict[str, Node] = {}
@@ -127,17 +140,47 @@ class Inventory:
             case Snapshot(items):
                 fresh = {name: node for (_, name), node in items.items()}
                 for name in sorted(self._bare.keys() | fresh.keys()):
-                    self._set_node(name, fresh.get(name))
+                    self._hear_node(name, fresh.get(name))
             case Put((_, name), node):
-                self._set_node(name, node)
+                self._hear_node(name, node)
             case Gone((_, name)):
-                self._set_node(name, None)
+                self._hear_node(name, None)
             case Heard():
                 pass
 
-    def _set_node(self, name: str, node: Node | None) -> None:
+    def _hear_node(self, name: str, node: Node | None) -> None:
+        """Take in what a node says of itself; a node that is gone counts as that at once."""
+        before = self._told.pop(name, None)
+        if node is None:
+            self._steady.pop(name, None)
+            self._set_node(name, None, frees=False)
+            return
+        self._told[name] = node
+        # More GPUs than a moment ago are news also where the fewer ones never counted.
+        frees = before != node and has_room_now(before, node)
+        self._set_node(name, self._steadied(name, node), frees=frees)
+
+    def _steadied(self, name: str, node: Node) -> Node:
+        """The node as it counts now. It is looked at again when a fall begins to count."""
+        steady = self._steady.setdefault(name, Steady())
+        now = self._clock()
+        allocatable = steady.hear(node.allocatable, now)
+        falls_at = steady.falls_at()
+        if falls_at is not None and name not in self._falling:
+            self._falling.add(name)
+            self._later(falls_at - now, lambda: self._fall(name))
+        return replace(node, allocatable=allocatable)
+
+    def _fall(self, name: str) -> None:
+        """The time has come at which fewer GPUs of a node may count."""
+        self._falling.discard(name)
+        node = self._told.get(name)
+        if node is not None:
+            self._set_node(name, self._steadied(name, node), frees=False)
+
+    def _set_node(self, name: str, node: Node | None, *, frees: bool) -> None:
         before = self._bare.get(name)
-        if before == node:
+        if before == node and not frees:
             return
         if node is None:
             del self._bare[name]
@@ -146,7 +189,7 @@ class Inventory:
         self._spoil([name])
         owners = (holder.owner for holder in self._on_node.get(name, {}).values())
         found = frozenset(owner for owner in owners if owner is not None)
-        self._changed(Affected(found, has_room_now(before, node)))
+        self._changed(Affected(found, frees))
 
     def pod_change(self, change: Change[Holder]) -> None:
         """Take in one change of the pods' watch."""

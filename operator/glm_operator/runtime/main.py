@@ -102,7 +102,7 @@ def assemble(settings: Settings) -> Machine:
     cluster = KubernetesCluster(transport, fence=lease.fence)
     metrics, http = Metrics(), PodHttp()
     queue = Queue(time.monotonic, random.random, metrics.queue_seconds.observe)
-    inventory = Inventory(lambda change: loop.affected(change), time.monotonic)
+    inventory = Inventory(lambda change: loop.affected(change), time.monotonic, call_later)
     gateways = GatewayPoller(http, queue.add, metrics, monotonic=time.monotonic)
     verifier = Verifier(
         cluster, http, queue.add_after, metrics, wall=time.time, random=random.random
@@ -121,6 +121,11 @@ def assemble(settings: Settings) -> Machine:
     )
     loop = _loop(queue, Reconciler(parts), settings)
     return Machine(settings, transport, lease, parts, http, queue, loop)
+
+
+def call_later(seconds: float, work: Callable[[], None]) -> None:
+    """Run a function in the running event loop after so many seconds."""
+    asyncio.get_running_loop().call_later(seconds, work)
 
 
 def _lease(transport: Transport, settings: Settings, name: str) -> Lease:
