@@ -273,7 +273,8 @@ class ModelCluster:
                 self._gone(pod.name)
             return
         if pod.node in self.refusing and not pod.bound:
-            self.pods[pod.name] = replace(pod, unschedulable="1 Insufficient memory.")
+            message, since = "1 Insufficient memory.", pod.created_at
+            self.pods[pod.name] = replace(pod, unschedulable=message, unschedulable_since=since)
             return
         started = self.now - pod.created_at >= START_SECONDS
         container = pod.container_id or f"container-{pod.uid}"

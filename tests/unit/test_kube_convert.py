@@ -221,9 +221,22 @@ def test_the_schedulers_sentence_is_kept() -> None:
         "status": "False",
         "reason": "Unschedulable",
         "message": "0/3 nodes",
+        "lastTransitionTime": "2026-11-23T20:46:10Z",
     }
     status = {"phase": "Pending", "conditions": [refused]}
-    assert convert.replica_of(pod(status=status), "owner").unschedulable == "0/3 nodes"
+    replica = convert.replica_of(pod(status=status), "owner")
+    assert replica.unschedulable == "0/3 nodes"
+    assert replica.unschedulable_since == replica.created_at + 10
+
+
+def test_a_gated_pod_is_not_refused_and_holds_its_gpus() -> None:
+    waiting = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}
+    gated = pod(status={"phase": "Pending", "conditions": [waiting]})
+    gated["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/admission"}]
+    replica = convert.replica_of(gated, "owner")
+    assert (replica.unschedulable, replica.gates) == ("", ("kueue.x-k8s.io/admission",))
+    (node,) = convert.nodes_of([gpu_node("gpu-1")], [gated])
+    assert [hold.count for hold in node.holds] == [2]
 
 
 def test_a_time_that_a_person_wrote_wrongly_counts_as_none() -> None:

@@ -13,13 +13,14 @@ from glm_operator.plan.replicas import (
     fleet,
     is_drained,
     is_serving,
+    is_stuck,
     needs_verification,
     retry_at,
     worth,
 )
 from plan_builders import NOW, failed, nodes, replica, report, starting
 
-SOUND = nodes(8)
+SOUND = nodes(8, 8)
 SICK = {name: node.__class__(name, ready=False) for name, node in SOUND.items()}
 
 
@@ -76,7 +77,7 @@ def test_a_fleet_sorts_every_pod_once() -> None:
         replica("lost", node="node-9"),
         starting("stuck", bound=False, unschedulable="no memory", created_at=NOW - 60),
         failed("failed"),
-        replica("leaving", terminating=True),
+        replica("leaving", terminating=True, node="node-2"),
         failed("gone", terminating=True),
     ]
     found = fleet(pods, SOUND, NOW)
@@ -85,6 +86,56 @@ def test_a_fleet_sorts_every_pod_once() -> None:
     assert [one.name for one in found.stuck] == ["stuck"]
     assert [one.name for one in found.failed] == ["failed"]
     assert [one.name for one in found.terminating] == ["gone", "leaving"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "stuck"),
+    [
+        ({"unschedulable_since": NOW - 14}, False),
+        ({"unschedulable_since": NOW - 15}, True),
+        ({"unschedulable_since": NOW - 29, "attempt": 1}, False),
+        ({"unschedulable_since": NOW - 30, "attempt": 1}, True),
+        ({"unschedulable_since": None}, True),
+        ({"unschedulable_since": NOW - 15, "bound": True}, False),
+        ({"unschedulable_since": NOW - 15, "node": ""}, False),
+        ({"unschedulable": "", "gates": ("kueue.x-k8s.io/admission",)}, False),
+    ],
+    ids=[
+        "refused a moment ago",
+        "refused for long",
+        "the second in a row, early",
+        "the second in a row",
+        "a scheduler that tells no time",
+        "bound",
+        "not pinned",
+        "held back by a queue",
+    ],
+)
+def test_a_pinned_replica_is_stuck_once_the_scheduler_has_refused_it_for_long(
+    changes: dict[str, Any], stuck: bool
+) -> None:
+    refused = {"bound": False, "unschedulable": "no memory", "created_at": NOW - 500}
+    assert is_stuck(starting("a", **(refused | changes)), NOW) is stuck
+
+
+@pytest.mark.parametrize(
+    ("victim", "stuck"),
+    [
+        ({"terminating": True}, False),
+        ({"draining_since": NOW - 200}, False),
+        ({"terminating": True, "node": "node-2"}, True),
+        ({"terminating": True, "phase": "Failed"}, True),
+        ({}, True),
+    ],
+    ids=["terminating", "draining", "on another node", "ended already", "staying"],
+)
+def test_a_successor_that_waits_for_its_victims_gpus_is_not_stuck(
+    victim: dict[str, Any], stuck: bool
+) -> None:
+    successor = starting("b", bound=False, unschedulable="no GPU", created_at=NOW - 200)
+    found = fleet([replica("a", **victim), successor], nodes(8, 8), NOW)
+    assert (successor in found.stuck) is stuck
+    assert (successor in found.usable) is not stuck
 
 
 def test_the_least_valuable_replica_is_pending_then_draining_then_idle_then_young() -> None:

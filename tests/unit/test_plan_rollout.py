@@ -173,7 +173,7 @@ def test_a_replica_that_the_scheduler_refuses_for_long_is_made_again_elsewhere()
 
 
 def test_a_replica_that_was_refused_a_moment_ago_may_still_be_placed() -> None:
-    moves = move([refused("a", 30)], 1)
+    moves = move([refused("a", 10)], 1)
     assert (moves.create, names(moves.keep)) == (0, ["a"])
 
 

@@ -180,6 +180,8 @@ def replica_of(pod: Raw, owner_uid: str) -> Replica:
         draining_since=_time(annotations.get(names.ANNOTATION_DRAINING_SINCE)),
         restarts=int(engine.get("restartCount", 0)),
         unschedulable=_unschedulable(pod),
+        unschedulable_since=_time(condition(pod, "PodScheduled").get("lastTransitionTime")),
+        gates=tuple(gate["name"] for gate in pod["spec"].get("schedulingGates") or ()),
         waiting_reason=waiting_reason,
         waiting_message=waiting_message,
         failure=_failure(pod, engine),

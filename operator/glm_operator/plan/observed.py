@@ -81,6 +81,10 @@ class Replica:
     restarts: int = 0
     unschedulable: str = ""
     """The scheduler's sentence when it cannot place the pod."""
+    unschedulable_since: float | None = None
+    """Since when it says so; None: take `created_at`."""
+    gates: tuple[str, ...] = ()
+    """Scheduling gates that somebody else set: the scheduler leaves the pod alone until then."""
     waiting_reason: str = ""
     """Reason of the engine container's waiting state, for example ImagePullBackOff."""
     waiting_message: str = ""

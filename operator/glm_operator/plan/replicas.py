@@ -15,7 +15,7 @@ RETRY_BASE_SECONDS = 10.0
 RETRY_LIMIT_SECONDS = 300.0
 LONG_LIFE_SECONDS = 600.0
 """A replica that lived this long did not fail because of how it was started."""
-STUCK_SECONDS, STUCK_LIMIT_SECONDS = 60.0, 960.0
+STUCK_SECONDS, STUCK_LIMIT_SECONDS = 15.0, 960.0
 """How long the scheduler may refuse a pinned replica before another node is tried: at first, and
 at most; it doubles with each replica in a row."""
 
@@ -42,10 +42,11 @@ def node_fault(replica: Replica, nodes: Mapping[str, Node]) -> str:
 
 
 def stuck_at(replica: Replica) -> float | None:
-    """When a pinned replica counts as stuck; None while the scheduler has not refused it."""
+    """When a pinned replica counts as stuck; None while the scheduler does not refuse it."""
     refused = bool(replica.node) and not replica.bound and bool(replica.unschedulable)
+    since = replica.unschedulable_since
     patience = min(STUCK_LIMIT_SECONDS, STUCK_SECONDS * 2.0 ** min(replica.attempt, 10))
-    return replica.created_at + patience if refused else None
+    return (replica.created_at if since is None else since) + patience if refused else None
 
 
 def is_stuck(replica: Replica, now: float) -> bool:
@@ -106,13 +107,22 @@ def fleet(replicas: Iterable[Replica], nodes: Mapping[str, Node], now: float) ->
     ordered = sorted(replicas, key=lambda replica: replica.name)
     alive = [one for one in ordered if not one.terminating and not is_finished(one)]
     sound = [one for one in alive if not node_fault(one, nodes)]
+    leaving = {one.node for one in ordered if _is_leaving(one)}
+    # What waits for the GPUs of a predecessor gets them when that one is gone.
+    stuck = [one for one in sound if is_stuck(one, now) and one.node not in leaving]
     return Fleet(
-        usable=tuple(one for one in sound if not is_stuck(one, now)),
+        usable=tuple(one for one in sound if one not in stuck),
         lost=tuple(one for one in alive if node_fault(one, nodes)),
-        stuck=tuple(one for one in sound if is_stuck(one, now)),
+        stuck=tuple(stuck),
         failed=tuple(one for one in ordered if is_finished(one) and not one.terminating),
         terminating=tuple(one for one in ordered if one.terminating),
     )
+
+
+def _is_leaving(replica: Replica) -> bool:
+    """Whether a replica will give back the GPUs that it holds."""
+    told = replica.terminating or replica.draining_since is not None
+    return told and not is_finished(replica)
 
 
 def in_flight(replica: Replica, reports: Iterable[GatewayReport]) -> int:
