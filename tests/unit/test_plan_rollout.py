@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from glm_operator.plan.observed import Node, Replica
-from glm_operator.plan.placement import Demand, Room
 from glm_operator.plan.replicas import fleet
 from glm_operator.plan.rollout import Moves, Target, View, step
+from glm_operator.plan.room import Demand, Room
 from plan_builders import GPU, NOW, failed, nodes, replica, starting
 
 

@@ -80,6 +80,9 @@ NAME_TAKEN = _shown("NameTaken", "An object that belongs to something else has a
 FITS = _condition("Fits", "Every tier has a size that fits nodes of this cluster.")
 DOES_NOT_FIT = _shown("DoesNotFit", "No node of this cluster could hold a replica of the tier.")
 WAITING_FOR_GPUS = _shown("WaitingForGPUs", "The tier fits, and others hold the GPUs it needs.")
+PRIORITY_CLASS_MISSING = _shown(
+    "PriorityClassMissing", "`placement.priorityClassName` names a class that does not exist."
+)
 
 # Of a tier.
 AVAILABLE = _condition("Available", "At least one replica of the tier is verified and routable.")

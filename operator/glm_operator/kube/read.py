@@ -15,6 +15,7 @@ from glm_operator.kube.errors import NotFoundError
 from glm_operator.kube.resources import CHILDREN, CONTROLLER_REVISION, DEPLOYMENT_OBJECT, POD
 from glm_operator.manifests.gateway import gateway_name
 from glm_operator.manifests.labels import Owner
+from glm_operator.plan import times
 from glm_operator.plan.observed import Observed
 
 
@@ -78,6 +79,7 @@ async def read_owned(cluster: Cluster, raw: Mapping[str, Any]) -> Reading:
             if convert.is_owned(item, uid)
         },
         deleting="deletionTimestamp" in metadata,
+        created_at=times.from_text(metadata["creationTimestamp"]),
     )
     return Reading(observed, gateway_pods(pods, observed))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from glm_operator.plan.observed import ScalingMemory
+from glm_operator.plan.order import Claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +83,5 @@ class Plan:
     """Names of pods whose engine should be checked by tool calls now."""
     scaled: Mapping[str, str] = field(default_factory=dict)
     """Tier -> why its wanted number of replicas changes with this plan (a ScaleReason)."""
+    claims: tuple[Claim, ...] = ()
+    """Replicas that are wanted now and do not exist, those that `actions` create included."""

@@ -6,15 +6,19 @@ An object that does not fit takes no GPU: what is new begins together or not at 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from glm_operator.api import reasons
 from glm_operator.api.enums import Mode
 from glm_operator.manifests.engine import EngineSpec
+from glm_operator.plan.claims import demand_of
 from glm_operator.plan.observed import Revision
-from glm_operator.plan.placement import Room
+from glm_operator.plan.order import Claim
 from glm_operator.plan.replicas import is_finished
 from glm_operator.plan.resolve import Inputs, Records, Resolution, read_record, resolve
-from glm_operator.plan.tier import Course, Scene, Tier, demand_of, promised
+from glm_operator.plan.room import Room
+from glm_operator.plan.shortage import shortage
+from glm_operator.plan.tier import Course, Scene, Tier, in_order, promised, rank_of
 
 PAUSED_SENTENCE = "has an edit that waits until mode is Live again"
 TOGETHER_SENTENCE = "waits, because the object begins as a whole"
@@ -25,31 +29,53 @@ class _Case:
     """One tier before the decision."""
 
     name: str
+    spec: Tier
     resolution: Resolution
     lacks: str = ""
     """What keeps the present inputs from being begun, as a sentence."""
+    reason: str = reasons.WAITING_FOR_GPUS
     begun: bool = False
+    missing: int = 0
+    """Replicas that have to find room before the tier begins."""
 
 
 def courses(scene: Scene, room: Room) -> Mapping[str, Course]:
-    """The course of every tier of the object, the flagship first."""
+    """The course of every tier of the object, as the order among them has it."""
     trial = room.copy()
-    cases = [
-        _case(name, spec, scene, trial) for name, spec in scene.observed.object.spec.tiers.items()
-    ]
+    cases = [_case(name, spec, scene, trial) for name, spec in in_order(scene)]
     blocked = any(case.lacks for case in cases)
-    return {case.name: _course(case, blocked, scene) for case in cases}
+    # An object that waits for more than GPUs keeps none from others.
+    waits = all(case.reason == reasons.WAITING_FOR_GPUS for case in cases)
+    return {case.name: _course(case, blocked, waits, scene) for case in cases}
 
 
 def _case(name: str, spec: Tier, scene: Scene, trial: Room) -> _Case:
+    rank = rank_of(scene, name, spec)
+    trial.let_in(rank)
+    trial.give_up(rank)
     resolution = _resolve(name, spec, scene, trial)
     if resolution.engine is None:
-        return _Case(name, resolution, "does not fit")
+        return _Case(name, spec, resolution, "does not fit", reasons.DOES_NOT_FIT)
     replicas = scene.replicas(name)
     begun = resolution.recorded or any(one.revision == resolution.revision for one in replicas)
     if begun:
-        return _Case(name, resolution, begun=True)
-    return _Case(name, resolution, _claim(spec, resolution.engine, scene, trial))
+        return _Case(name, spec, resolution, begun=True)
+    unknown = _unknown_priority(spec, scene)
+    if unknown:
+        return _Case(name, spec, resolution, unknown, reasons.PRIORITY_CLASS_MISSING)
+    _release_others(resolution.engine, scene, trial)
+    return _find_room(_Case(name, spec, resolution), resolution.engine, scene, trial)
+
+
+def _unknown_priority(spec: Tier, scene: Scene) -> str:
+    """Why no pod of the tier could be created, as a sentence; empty: it can."""
+    name, classes = spec.placement.priority_class_name, scene.observed.priorities
+    if not name or not classes.complete or name in classes.values:
+        return ""
+    return (
+        f"names the PriorityClass {name} in placement.priorityClassName, and the cluster has none"
+        " of that name: create it or name another"
+    )
 
 
 def _resolve(name: str, spec: Tier, scene: Scene, trial: Room) -> Resolution:
@@ -67,14 +93,19 @@ def _resolve(name: str, spec: Tier, scene: Scene, trial: Room) -> Resolution:
     return resolve(inputs, observed.nodes, records, has_room)
 
 
-def _claim(spec: Tier, engine: EngineSpec, scene: Scene, trial: Room) -> str:
+def _find_room(case: _Case, engine: EngineSpec, scene: Scene, trial: Room) -> _Case:
     """Take the promised replicas' room, as it is once older revisions are gone."""
-    _release_others(engine, scene, trial)
-    demand = demand_of(engine)
-    for _ in range(promised(spec)):
-        if trial.take(demand) is None:
-            return trial.shortage(demand)
-    return ""
+    demand, wanted = demand_of(engine), promised(case.spec)
+    placed = len(trial.place(demand, wanted))
+    older = any(one.revision != engine.revision() for one in scene.replicas(case.name))
+    # Beside replicas that it can take the places of, a tier claims only what it lacks.
+    missing = wanted - placed if older else wanted
+    if placed == wanted:
+        return replace(case, missing=missing)
+    rank = rank_of(scene, case.name, case.spec)
+    lacks = shortage(trial, demand, rank)
+    trial.keep(demand, rank, wanted - placed)
+    return replace(case, lacks=lacks, missing=missing)
 
 
 def _release_others(engine: EngineSpec, scene: Scene, room: Room) -> None:
@@ -85,16 +116,25 @@ def _release_others(engine: EngineSpec, scene: Scene, room: Room) -> None:
             room.release(one.node, one.resource, one.gpus)
 
 
-def _course(case: _Case, blocked: bool, scene: Scene) -> Course:
+def _course(case: _Case, blocked: bool, waits: bool, scene: Scene) -> Course:
     resolution = case.resolution
     if scene.mode is not Mode.PAUSED and (case.begun or not blocked):
         return Course(resolution, resolution.engine, resolution.revision)
     lacks = PAUSED_SENTENCE if scene.mode is Mode.PAUSED else case.lacks or TOGETHER_SENTENCE
+    claims = _claims(case, scene) if waits and scene.mode is not Mode.PAUSED else ()
     before = _in_effect(case.name, scene)
     if before is None:
-        return Course(resolution, held=lacks)
+        return Course(resolution, held=lacks, reason=case.reason, claims=claims)
     held = "" if before.hash == resolution.revision else lacks
-    return Course(resolution, read_record(before)[0], before.hash, held)
+    engine, _ = read_record(before)
+    return Course(resolution, engine, before.hash, held, case.reason, claims)
+
+
+def _claims(case: _Case, scene: Scene) -> tuple[Claim, ...]:
+    engine = case.resolution.engine
+    if engine is None or not case.missing:
+        return ()
+    return (Claim(rank_of(scene, case.name, case.spec), engine, case.missing),)
 
 
 def _in_effect(name: str, scene: Scene) -> Revision | None:

@@ -16,10 +16,10 @@ from glm_operator.api.model import Model
 from glm_operator.api.v1alpha1 import GLMDeployment
 from glm_operator.plan.admission import courses
 from glm_operator.plan.observed import Defaults, Observed, Replica
-from glm_operator.plan.placement import Room
 from glm_operator.plan.planner import scene_of
 from glm_operator.plan.replicas import is_finished
 from glm_operator.plan.resolve import LIVE_FIELDS, read_record
+from glm_operator.plan.room import Room
 from glm_operator.plan.tier import Course, Scene, Tier, promised
 
 PULL_SECRETS = "spec.imagePullSecrets"

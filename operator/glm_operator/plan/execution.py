@@ -11,8 +11,7 @@ from glm_operator.manifests.engine_pod import PodIdentity, engine_pod
 from glm_operator.manifests.labels import Owner
 from glm_operator.plan import times
 from glm_operator.plan.actions import CreatePod, DeletePod, PatchPod
-from glm_operator.plan.observed import Replica
-from glm_operator.plan.placement import Demand, Room
+from glm_operator.plan.observed import Node, Replica
 from glm_operator.plan.replicas import (
     Fleet,
     can_serve,
@@ -22,6 +21,7 @@ from glm_operator.plan.replicas import (
     stuck_at,
 )
 from glm_operator.plan.rollout import Moves, View
+from glm_operator.plan.room import Demand, Room
 
 DRAIN_POLL_SECONDS = 1.0
 """Gateways are polled once a second; a drain is looked at as often."""
@@ -112,8 +112,11 @@ class Factory:
 
     def pods(self, moves: Moves, room: Room, demand: Demand) -> list[CreatePod]:
         """The new pods, each on the node that it took room on."""
-        ordinals = self._ordinals(moves.create)
-        return [self._pod(ordinal, moves.attempt, room, demand) for ordinal in ordinals]
+        nodes = room.place(demand, moves.create)
+        if len(nodes) < moves.create:
+            raise ValueError(f"room for {len(nodes)} of {moves.create} replicas: count it first")
+        placed = zip(self._ordinals(moves.create), nodes, strict=True)
+        return [self._pod(ordinal, moves.attempt, node, demand) for ordinal, node in placed]
 
     def _ordinals(self, count: int) -> Sequence[int]:
         found: list[int] = []
@@ -125,10 +128,7 @@ class Factory:
             ordinal += 1
         return found
 
-    def _pod(self, ordinal: int, attempt: int, room: Room, demand: Demand) -> CreatePod:
-        node = room.take(demand)
-        if node is None:
-            raise ValueError(f"no room for replica {ordinal} of {self.spec.tier}: count it first")
+    def _pod(self, ordinal: int, attempt: int, node: Node, demand: Demand) -> CreatePod:
         identity = PodIdentity(ordinal, node.name, attempt)
         manifest = engine_pod(self.owner, self.spec, self.revision, identity, self.pull_policy)
         return CreatePod(manifest, node.name, demand.resource, demand.gpus)

@@ -140,6 +140,11 @@ class Hosting:
         )
         self._known: dict[tuple[str, str, int], Option | str] = {}
 
+    @property
+    def key(self) -> str:
+        """Names everything that this judges by: engines that share it share their hosts."""
+        return repr((self._wanted, self._ask))
+
     def refusal(self, node: Node) -> str:
         """Why a node can never host a replica, or an empty string."""
         refusal = node_refusal(node, self._wanted)

@@ -64,12 +64,19 @@ def _planned(scene: Scene, tiers: Sequence[TierPlan]) -> Condition:
     held = [f"{tier.name} {tier.course.held}" for tier in tiers if tier.course.held]
     held += [f"{part} {PAUSED_SENTENCE}" for part in _waiting(scene, tiers)]
     if held:
-        reason = reasons.TIER_PAUSED if scene.mode is Mode.PAUSED else reasons.WAITING_FOR_GPUS
+        reason = reasons.TIER_PAUSED if scene.mode is Mode.PAUSED else _why_held(tiers)
         return Condition(PLANNED, FALSE, reason, f"{'; '.join(held)}.")
     short = [f"{tier.name} {tier.shortage}" for tier in tiers if tier.shortage]
     if short:
         return Condition(PLANNED, FALSE, reasons.WAITING_FOR_GPUS, f"{'; '.join(short)}.")
     return Condition(PLANNED, TRUE, reasons.FITS, f"{'; '.join(_sizes(tiers))}.")
+
+
+def _why_held(tiers: Sequence[TierPlan]) -> str:
+    """The reason that keeps the object from beginning: GPUs only where nothing else does."""
+    found = [tier.course.reason for tier in tiers if tier.course.held]
+    others = (reason for reason in found if reason != reasons.WAITING_FOR_GPUS)
+    return next(others, reasons.WAITING_FOR_GPUS)
 
 
 def _waiting(scene: Scene, tiers: Sequence[TierPlan]) -> list[str]:
@@ -125,7 +132,7 @@ def _sleeping(kind: str, tier: TierPlan) -> Condition:
         leaving = "The last replica is leaving; the next request keeps or wakes one."
         message = leaving if tier.fleet.all else "No replica runs; the next request wakes one."
         return Condition(kind, TRUE, reasons.SCALED_TO_ZERO, message)
-    changed_by = "your autoscaler" if scaled_by(tier) == SCALED_BY_SCALE else "an edit"
+    changed_by = "your autoscaler" if scaled_by(tier.spec) == SCALED_BY_SCALE else "an edit"
     message = f"{tier.name}: replicas is 0, and nothing but {changed_by} changes that."
     return Condition(kind, FALSE, reasons.UNAVAILABLE, message)
 
@@ -137,9 +144,10 @@ def _why_not(scene: Scene, tier: TierPlan) -> Cause:
         return causes[0]
     if tier.course.resolution.engine is None:
         return Cause(reasons.DOES_NOT_FIT, misfit(tier))
-    if tier.course.held or tier.shortage:
-        lack = tier.course.held or tier.shortage
-        return Cause(reasons.WAITING_FOR_GPUS, f"{tier.name} {lack}.")
+    if tier.course.held:
+        return Cause(tier.course.reason, f"{tier.name} {tier.course.held}.")
+    if tier.shortage:
+        return Cause(reasons.WAITING_FOR_GPUS, f"{tier.name} {tier.shortage}.")
     if tier.succeeds:
         return Cause(reasons.STARTING, f"{tier.name} waits for its own replica to leave.")
     if tier.fleet.usable or tier.moves.create:

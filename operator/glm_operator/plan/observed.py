@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from glm_operator.api.v1alpha1 import GLMDeployment
+from glm_operator.plan.order import Claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,21 @@ class Defaults:
 
 
 @dataclass(frozen=True, slots=True)
+class PriorityClasses:
+    """The cluster's PriorityClasses, as far as they are known."""
+
+    values: Mapping[str, int] = field(default_factory=dict)
+    default: int = 0
+    """For pods that name none: the value of the class that is the global default."""
+    complete: bool = False
+    """Whether a name that is missing here does not exist."""
+
+    def value(self, name: str) -> int:
+        """The priority of pods that name a class; without a name, or one not known, the default."""
+        return self.values.get(name, self.default)
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """The input of the planner."""
 
@@ -174,3 +190,7 @@ class Observed:
     gateways: tuple[GatewayReport, ...] = ()
     scaling: Mapping[str, ScalingMemory] = field(default_factory=dict)
     deleting: bool = False
+    created_at: float = 0.0
+    claims: tuple[Claim, ...] = ()
+    """What objects claimed by their last plans, this one included."""
+    priorities: PriorityClasses = PriorityClasses()

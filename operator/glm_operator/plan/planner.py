@@ -9,15 +9,17 @@ from glm_operator.manifests.labels import Owner
 from glm_operator.plan.actions import Action, Plan
 from glm_operator.plan.admission import courses
 from glm_operator.plan.children import applies, deletions
+from glm_operator.plan.claims import queued
 from glm_operator.plan.events import events, scaled
 from glm_operator.plan.execution import Steps
 from glm_operator.plan.judgement import judge
 from glm_operator.plan.observed import Defaults, Observed, ScalingMemory
-from glm_operator.plan.placement import Room
+from glm_operator.plan.order import Claim
 from glm_operator.plan.replicas import needs_verification
 from glm_operator.plan.rollout import View
+from glm_operator.plan.room import Room
 from glm_operator.plan.status import status
-from glm_operator.plan.tier import Course, Scene, TierPlan, TierPlanner
+from glm_operator.plan.tier import Course, Scene, TierPlan, TierPlanner, in_order
 
 LEAVING_DRAIN_SECONDS = 300.0
 """For a tier that the object no longer has, and with it no time of its own."""
@@ -44,6 +46,7 @@ def plan(observed: Observed, now: float, defaults: Defaults) -> Plan:
         scaling=_memory(observed, tiers),
         verify=_verify(scene),
         scaled=scaled(scene, tiers),
+        claims=_claims(scene, tiers),
     )
 
 
@@ -56,16 +59,24 @@ def scene_of(observed: Observed, now: float, defaults: Defaults) -> Scene:
 
 def _tiers(scene: Scene, steps: Steps) -> list[TierPlan]:
     observed = scene.observed
-    room = Room(observed.nodes, observed.replicas)
+    mine = observed.object.namespace, observed.object.name
+    room = Room(observed.nodes, observed.replicas, queued(observed.claims, mine))
     chosen = courses(scene, room)
     planner = TierPlanner(scene, room, steps)
-    planned: list[TierPlan] = []
-    for name, spec in observed.object.spec.tiers.items():
-        hole = _hole(chosen, name)
-        planned.append(planner.plan(name, spec, chosen[name], hole))
+    planned = {
+        name: planner.plan(name, spec, chosen[name], _hole(chosen, name))
+        for name, spec in in_order(scene)
+    }
     for tier in sorted({one.tier for one in observed.replicas} - set(chosen)):
         planner.leave(tier, LEAVING_DRAIN_SECONDS)
-    return planned
+    return [planned[name] for name, _ in observed.object.spec.tiers.items()]
+
+
+def _claims(scene: Scene, tiers: Sequence[TierPlan]) -> tuple[Claim, ...]:
+    """What others leave to this object; a plan that is only looked at claims nothing."""
+    if scene.mode is Mode.PLAN:
+        return ()
+    return tuple(claim for tier in tiers for claim in tier.claims)
 
 
 def _hole(chosen: Mapping[str, Course], name: str) -> int:

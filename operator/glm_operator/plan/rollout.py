@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from glm_operator.plan.observed import GatewayReport, Node, Replica
-from glm_operator.plan.placement import Demand, Room
 from glm_operator.plan.replicas import (
     Fleet,
     can_serve,
@@ -15,6 +14,7 @@ from glm_operator.plan.replicas import (
     retry_at,
     worth,
 )
+from glm_operator.plan.room import Demand, Room
 
 
 @dataclass(frozen=True, slots=True)

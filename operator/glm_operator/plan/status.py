@@ -82,5 +82,5 @@ def _tier(scene: Scene, tier: TierPlan) -> dict[str, Any]:
         "selector": selector_text(tier_selector(scene.owner.name, tier.name)),
         "revision": tier.course.revision,
         "updateAvailable": tier.course.resolution.update,
-        "scaledBy": scaled_by(tier),
+        "scaledBy": scaled_by(tier.spec),
     }

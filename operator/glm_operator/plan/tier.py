@@ -6,19 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from glm_operator.api import reasons
 from glm_operator.api.enums import Mode, ScalingMode
 from glm_operator.api.tier import FlagshipTier, FlashTier
 from glm_operator.manifests.engine import EngineSpec
 from glm_operator.manifests.labels import Owner
 from glm_operator.plan import scaling
 from glm_operator.plan.actions import CreatePod
+from glm_operator.plan.claims import Stand, demand_of, successors
 from glm_operator.plan.execution import Factory, Steps, carry_out, label_only, taken_names
-from glm_operator.plan.fit import Hosting
 from glm_operator.plan.observed import Defaults, Observed, Replica, ScalingMemory
-from glm_operator.plan.placement import Demand, Room
+from glm_operator.plan.order import Claim, Rank
 from glm_operator.plan.replicas import Fleet, fleet, is_serving, node_fault
 from glm_operator.plan.resolve import Resolution
 from glm_operator.plan.rollout import Moves, Target, View, step
+from glm_operator.plan.room import Demand, Room
+from glm_operator.plan.shortage import shortage
 
 Tier = FlagshipTier | FlashTier
 
@@ -59,6 +62,10 @@ class Course:
     """The revision that replicas are brought to; empty where there is none."""
     held: str = ""
     """Why this is not what the present inputs ask for, as a sentence."""
+    reason: str = reasons.WAITING_FOR_GPUS
+    """Of the catalogue, for `held`."""
+    claims: tuple[Claim, ...] = ()
+    """What the present inputs wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,8 @@ class TierPlan:
     limited: str = ""
     """What more replicas would lack that the load asks for; empty: nothing."""
     decision: scaling.Decision | None = None
+    claims: tuple[Claim, ...] = ()
+    """Replicas that are wanted now and do not exist."""
 
     @property
     def memory(self) -> ScalingMemory | None:
@@ -94,16 +103,17 @@ def scaled_by_operator(spec: Tier) -> bool:
     return isinstance(spec, FlashTier) and spec.scaling.mode is ScalingMode.INTERNAL
 
 
-SCALED_BY_SCALE = "Scale"
-"""An autoscaler or kubectl sets the number of replicas, through the scale subresource."""
+SCALED_BY_OPERATOR, SCALED_BY_SCALE, SCALED_BY_SPEC = "Operator", "Scale", "Spec"
+"""Who sets the number of replicas: the operator, an autoscaler or kubectl through the scale
+subresource, or whoever writes the spec."""
 
 
-def scaled_by(tier: TierPlan) -> str:
-    """Who sets the number of replicas: Operator, Scale (an autoscaler or kubectl) or Spec."""
-    if scaled_by_operator(tier.spec):
-        return "Operator"
-    external = isinstance(tier.spec, FlashTier) and tier.spec.scaling.mode is ScalingMode.EXTERNAL
-    return SCALED_BY_SCALE if external else "Spec"
+def scaled_by(spec: Tier) -> str:
+    """Who sets the number of replicas."""
+    if scaled_by_operator(spec):
+        return SCALED_BY_OPERATOR
+    external = isinstance(spec, FlashTier) and spec.scaling.mode is ScalingMode.EXTERNAL
+    return SCALED_BY_SCALE if external else SCALED_BY_SPEC
 
 
 def promised(spec: Tier) -> int:
@@ -113,10 +123,40 @@ def promised(spec: Tier) -> int:
     return spec.replicas
 
 
-def demand_of(engine: EngineSpec, hole: int = 0) -> Demand:
-    """What a new replica of this engine asks of a node."""
-    refuses = Hosting(engine).refusal
-    return Demand(engine.tier, engine.resource, engine.gpus, refuses, hole, engine.revision())
+def owed(spec: Tier) -> int:
+    """Replicas that come before what only the load asks for, of this object or of others."""
+    if scaled_by(spec) == SCALED_BY_SCALE:
+        # Whoever scales it from outside follows the load too; being there at all is promised.
+        return min(1, spec.replicas)
+    return promised(spec)
+
+
+def rank_of(scene: Scene, name: str, spec: Tier) -> Rank:
+    """The place of a tier's promised replicas among all that want GPUs."""
+    observed = scene.observed
+    order = [one for one, _ in observed.object.spec.tiers.items()]
+    return Rank(
+        observed.object.namespace,
+        observed.object.name,
+        name,
+        observed.created_at,
+        observed.priorities.value(spec.placement.priority_class_name),
+        index=order.index(name),
+    )
+
+
+def in_order(scene: Scene) -> list[tuple[str, Tier]]:
+    """The object's tiers, the first to be placed first: what follows the load comes last."""
+    tiers: list[tuple[str, Tier]] = list(scene.observed.object.spec.tiers.items())
+    return sorted(tiers, key=lambda one: (-_priority(scene, one[1]), _follows_load(one[1])))
+
+
+def _priority(scene: Scene, spec: Tier) -> int:
+    return scene.observed.priorities.value(spec.placement.priority_class_name)
+
+
+def _follows_load(spec: Tier) -> bool:
+    return scaled_by(spec) != SCALED_BY_SPEC
 
 
 class TierPlanner:
@@ -131,30 +171,56 @@ class TierPlanner:
         """Plan one tier. `hole`: GPUs in one piece that a larger tier needs."""
         found = fleet(self._scene.replicas(name), self._scene.view.nodes, self._scene.view.now)
         serving = tuple(one for one in found.usable if is_serving(one, self._scene.view.nodes))
-        base = TierPlan(name, spec, course, found, Moves(), len(found.usable), serving)
+        base = TierPlan(
+            name, spec, course, found, Moves(), len(found.usable), serving, claims=course.claims
+        )
         if course.engine is None:
             label_only(found.all, self._scene.view, self._steps)
             return replace(base, nodes=_nodes(found.usable, ()))
-        demand = replace(demand_of(course.engine, hole), homes=_homes(found, course.revision))
+        return self._plan(base, course.engine, hole)
+
+    def _plan(self, base: TierPlan, engine: EngineSpec, hole: int) -> TierPlan:
+        found = base.fleet
+        stand = self._stand(base, engine, hole)
+        demand = stand.demand
         self._reserve_unpinned(found, demand)
         decision = self._scale(base, demand)
         desired = decision.desired if decision else self._wanted(base)
-        moves = self._moves(found, Target(course.revision, desired, demand))
-        made = self._act(base, course.engine, moves, demand)
+        moves = self._moves(found, Target(base.course.revision, desired, demand))
+        made = self._act(base, engine, moves, demand)
         succeeds = moves.short > 0 and self._succeeds(found, base.course.revision, desired, demand)
-        shortage = "" if succeeds else self._shortage(moves, demand)
-        self._keep_room(moves, demand)
+        lacks = "" if succeeds else self._shortage(moves, stand)
         limited = decision is not None and decision.reason is scaling.ScaleReason.CAPACITY
+        claims = stand.claims(engine, moves, desired, succeeds=succeeds, limited=limited)
+        self._keep_room(stand, moves)
         return replace(
             base,
             moves=moves,
             desired=desired,
             nodes=_nodes(moves.keep, made),
-            shortage=shortage,
+            shortage=lacks,
             succeeds=succeeds,
-            limited=self._room.shortage(demand) if limited else "",
+            limited=shortage(self._room, demand, stand.last) if limited else "",
             decision=decision,
+            claims=(*base.claims, *claims),
         )
+
+    def _stand(self, base: TierPlan, engine: EngineSpec, hole: int) -> Stand:
+        """Wait for everybody who comes first, and find what was kept for this tier."""
+        rank = rank_of(self._scene, base.name, base.spec)
+        self._room.let_in(rank)
+        self._room.give_up(rank)
+        found, revision = base.fleet, base.course.revision
+        prior = successors(self._scene.observed.claims, rank)
+        current = sum(one.revision == revision for one in found.usable)
+        demand = replace(
+            demand_of(engine, hole),
+            homes=_homes(found, revision).union(*(one.homes for one in prior)),
+            owed=max(0, owed(base.spec) - current),
+            later=replace(rank, on_load=True) if _follows_load(base.spec) else None,
+        )
+        leaving = frozenset(one.node for one in _making_way(found, revision) if one.node)
+        return Stand(rank, demand, owed(base.spec), sum(one.count for one in prior), leaving)
 
     def leave(self, tier: str, drain_seconds: float) -> None:
         """Take away every replica of a tier that the object no longer has."""
@@ -232,24 +298,27 @@ class TierPlanner:
     def _succeeds(self, found: Fleet, revision: str, desired: int, demand: Demand) -> bool:
         """Whether all that is missing has room once the tier's own leaving replicas are gone."""
         nodes, trial = self._scene.view.nodes, self._room.copy()
-        older = (one for one in found.usable if one.revision != revision)
-        for one in (*found.terminating, *older):
+        for one in _making_way(found, revision):
             if one.node and not node_fault(one, nodes):
                 trial.release(one.node, one.resource, one.gpus)
         missing = desired - sum(one.revision == revision for one in found.usable)
         return trial.count(demand, missing) == missing
 
-    def _shortage(self, moves: Moves, demand: Demand) -> str:
+    def _shortage(self, moves: Moves, stand: Stand) -> str:
         """Say what the missing replicas lack."""
         if not moves.short:
             return ""
         many = f"lacks {moves.short} replicas: one " if moves.short > 1 else ""
-        return many + self._room.shortage(demand)
+        return many + shortage(self._room, stand.demand, stand.last)
 
-    def _keep_room(self, moves: Moves, demand: Demand) -> None:
+    def _keep_room(self, stand: Stand, moves: Moves) -> None:
         """Keep the nearest nodes for the missing replicas."""
-        for _ in range(moves.short):
-            self._room.withhold_best(demand)
+        self._room.keep(stand.demand, stand.rank, moves.short)
+
+
+def _making_way(found: Fleet, revision: str) -> tuple[Replica, ...]:
+    """Replicas whose GPUs the tier's own successors will have."""
+    return (*found.terminating, *(one for one in found.usable if one.revision != revision))
 
 
 def _homes(found: Fleet, revision: str) -> frozenset[str]:

@@ -1,0 +1,297 @@
+"""The GPUs that are free while one plan is made, who comes first for them, and the best node."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from glm_operator.plan.observed import Node, Replica
+from glm_operator.plan.order import Rank
+from glm_operator.plan.placement import FINISHED_PHASES, health_refusal
+
+ZONE_LABEL = "topology.kubernetes.io/zone"
+
+Refusal = Callable[[Node], str]
+"""Why a node cannot host a replica of the tier, as a sentence; empty when it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What one new replica asks of a node."""
+
+    tier: str
+    """Whose siblings it keeps away from; empty: nobody's."""
+    resource: str
+    gpus: int
+    refuses: Refusal
+    hole: int = 0
+    """GPUs in one piece that should stay together for a larger tier; 0: nothing to keep whole."""
+    hosting: str = ""
+    """Names what `refuses` judges by: demands that are alike in it share its answers."""
+    homes: frozenset[str] = frozenset()
+    """Nodes that come before all others where they have room."""
+    owed: int = 0
+    """So many replicas come in the tier's own place in the order; see `later`."""
+    later: Rank | None = None
+    """The place of replicas beyond `owed`; None: the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """Replicas that come before those of the plan's own object, once it is as far as `rank`."""
+
+    rank: Rank
+    demand: Demand
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """GPUs of one node that are left to replicas which come first."""
+
+    rank: Rank
+    resource: str
+    gpus: int
+
+
+Cost = tuple[int, int, int, int, str]
+"""How dear a node of a zone is to a demand: GPUs it lacks, holes lost, GPUs left over, siblings,
+its name."""
+
+
+@dataclass(slots=True)
+class _Queue:
+    """Nodes that could take a demand, by zone, each zone's cheapest first.
+
+    A new replica makes all nodes of its zone dearer: so it costs one comparison of zones instead
+    of new costs for all their nodes. Entries may be out of date.
+    """
+
+    demand: Demand
+    zones: dict[str, list[Cost]] = field(default_factory=dict)
+
+    def copy(self) -> _Queue:
+        return _Queue(self.demand, {zone: list(heap) for zone, heap in self.zones.items()})
+
+
+class Room:
+    """Free GPUs per node while one plan is made. Every placement takes from it.
+
+    Args:
+        nodes: all nodes of the cluster.
+        replicas: those of the plan's own object.
+        queued: what may come first for GPUs, in any order; see `let_in`.
+    """
+
+    def __init__(
+        self, nodes: Iterable[Node], replicas: Iterable[Replica], queued: Iterable[Queued] = ()
+    ) -> None:
+        self._nodes = {node.name: node for node in nodes}
+        self._held: dict[tuple[str, str], int] = {}
+        self._kept: dict[tuple[str, str], int] = {}
+        self._keeps: dict[str, tuple[Kept, ...]] = {}
+        self._on_node: dict[tuple[str, str], int] = {}
+        self._in_zone: dict[tuple[str, str], int] = {}
+        self._counted: set[str] = set()
+        self._queues: dict[tuple[str, str, int, int], _Queue] = {}
+        self._queued: list[Queued] = sorted(queued, key=lambda one: one.rank.key, reverse=True)
+        # Shared by all copies: within one plan an engine's hosts do not change.
+        self._hosts: dict[tuple[str, str, int], frozenset[str]] = {}
+        self._count_held(replicas)
+
+    def _count_held(self, replicas: Iterable[Replica]) -> None:
+        """Inventory first; replicas that it does not show yet hold GPUs where they are pinned."""
+        for node in self._nodes.values():
+            for hold in node.holds:
+                self._counted.add(hold.uid)
+                self._hold(node.name, hold.resource, hold.count)
+        for replica in replicas:
+            if replica.phase in FINISHED_PHASES or not replica.node:
+                continue
+            self._join(replica.node, replica.tier)
+            if not self.counts(replica):
+                self._hold(replica.node, replica.resource, replica.gpus)
+
+    def copy(self) -> Room:
+        """An independent ledger, for questions that must not take anything."""
+        twin = Room((), ())
+        twin._nodes, twin._counted, twin._hosts = self._nodes, self._counted, self._hosts
+        twin._held, twin._kept, twin._keeps = dict(self._held), dict(self._kept), dict(self._keeps)
+        twin._on_node, twin._in_zone = dict(self._on_node), dict(self._in_zone)
+        twin._queues = {key: queue.copy() for key, queue in self._queues.items()}
+        twin._queued = list(self._queued)
+        return twin
+
+    # What is held, kept and free.
+
+    def counts(self, replica: Replica) -> bool:
+        """Whether the inventory already counts a replica's GPUs on some node."""
+        return replica.uid in self._counted
+
+    def _hold(self, node: str, resource: str, count: int) -> None:
+        self._held[node, resource] = self._held.get((node, resource), 0) + count
+
+    def _join(self, name: str, tier: str) -> None:
+        self._on_node[name, tier] = self._on_node.get((name, tier), 0) + 1
+        if name in self._nodes:
+            zone = zone_of(self._nodes[name])
+            self._in_zone[zone, tier] = self._in_zone.get((zone, tier), 0) + 1
+
+    def free(self, node: Node, resource: str) -> int:
+        """GPUs of a node that nobody holds, kept ones included; never negative."""
+        held = self._held.get((node.name, resource), 0)
+        return max(0, node.allocatable.get(resource, 0) - held)
+
+    def kept(self, node: Node, resource: str) -> tuple[Kept, ...]:
+        """What of a node is kept, the first to be served first."""
+        kept = self._keeps.get(node.name, ())
+        return tuple(one for one in kept if one.resource == resource)
+
+    def nodes(self) -> Iterator[Node]:
+        """All nodes."""
+        return iter(self._nodes.values())
+
+    def release(self, node: str, resource: str, count: int) -> None:
+        """Give GPUs back: to ask what would be possible if a replica were gone."""
+        self._hold(node, resource, -count)
+        self._requeue(node)
+
+    # Taking and keeping.
+
+    def take(self, demand: Demand) -> Node | None:
+        """Place one replica on the best node, or return None where there is no room."""
+        home = self._home(demand, roomy=True)
+        cost = home or self._best(demand)
+        if cost is None or cost[0] > 0:
+            return None
+        node = self._nodes[cost[-1]]
+        self._hold(node.name, demand.resource, demand.gpus)
+        self._join(node.name, demand.tier)
+        self._requeue(node.name)
+        return node
+
+    def place(self, demand: Demand, limit: int) -> list[Node]:
+        """Place up to so many replicas: those that are owed, then the others in their place."""
+        placed: list[Node] = []
+        while len(placed) < limit:
+            if len(placed) == demand.owed and demand.later is not None:
+                self.let_in(demand.later)
+            node = self.take(demand)
+            if node is None:
+                break
+            placed.append(node)
+        return placed
+
+    def count(self, demand: Demand, limit: int) -> int:
+        """How many replicas could be placed now, at most `limit`. Takes nothing."""
+        return len(self.copy().place(demand, limit)) if limit > 0 else 0
+
+    def let_in(self, rank: Rank) -> None:
+        """Keep room for everything that comes before a rank."""
+        while self._queued and self._queued[-1].rank.key < rank.key:
+            first = self._queued.pop()
+            self.keep(first.demand, first.rank, first.count)
+
+    def keep(self, demand: Demand, rank: Rank, count: int) -> None:
+        """Keep the best nodes for replicas, and where no node has room now, the nearest to it.
+
+        A node is kept only for as much as it has: replicas beyond that wait for nothing there.
+        """
+        for _ in range(count):
+            cost = self._home(demand, roomy=False) or self._best(demand)
+            if cost is None:
+                return
+            self._keep(cost[-1], Kept(rank, demand.resource, demand.gpus))
+
+    def _keep(self, name: str, kept: Kept) -> None:
+        place = name, kept.resource
+        self._kept[place] = self._kept.get(place, 0) + kept.gpus
+        self._keeps[name] = (*self._keeps.get(name, ()), kept)
+        self._requeue(name)
+
+    def give_up(self, rank: Rank) -> None:
+        """Keep nothing any more for a tier: it is about to take what was kept."""
+        for name, keeps in list(self._keeps.items()):
+            mine = [one for one in keeps if (one.rank.object, one.rank.tier) == _owner(rank)]
+            for one in mine:
+                self._kept[name, one.resource] -= one.gpus
+            if mine:
+                self._keeps[name] = tuple(one for one in keeps if one not in mine)
+                self._requeue(name)
+
+    # The best node.
+
+    def _home(self, demand: Demand, *, roomy: bool) -> Cost | None:
+        """The cheapest of the demand's homes."""
+        hosts = demand.homes & self._hosts_of(demand) if demand.homes else ()
+        costs = (self._cost(self._nodes[name], demand) for name in hosts)
+        return min((one for one in costs if one and not (roomy and one[0])), default=None)
+
+    def _best(self, demand: Demand) -> Cost | None:
+        """The cheapest node: zones with fewer siblings first where no hole is lost by that."""
+        best: tuple[tuple[int, ...], Cost] | None = None
+        for zone, heap in self._queue(demand).zones.items():
+            while heap and self._cost(self._nodes[heap[0][-1]], demand) != heap[0]:
+                heapq.heappop(heap)
+            if heap:
+                lacking, lost, *_ = cost = heap[0]
+                rank = lacking, lost, self._in_zone.get((zone, demand.tier), 0)
+                if best is None or (rank, cost) < best:
+                    best = rank, cost
+        return best[1] if best else None
+
+    def _queue(self, demand: Demand) -> _Queue:
+        key = demand.hosting, demand.tier, demand.gpus, demand.hole
+        if key not in self._queues:
+            queue = self._queues[key] = _Queue(demand)
+            for name in self._hosts_of(demand):
+                node = self._nodes[name]
+                cost = self._cost(node, demand)
+                if cost is not None:
+                    queue.zones.setdefault(zone_of(node), []).append(cost)
+            for heap in queue.zones.values():
+                heapq.heapify(heap)
+        return self._queues[key]
+
+    def _requeue(self, name: str) -> None:
+        """The costs of a node changed: let every queue know the new one."""
+        for queue in self._queues.values():
+            if name in self._hosts_of(queue.demand):
+                node = self._nodes[name]
+                cost = self._cost(node, queue.demand)
+                if cost is not None:
+                    heapq.heappush(queue.zones.setdefault(zone_of(node), []), cost)
+
+    def _hosts_of(self, demand: Demand) -> frozenset[str]:
+        """Nodes that are well and could take the demand, were they empty."""
+        key = demand.hosting, demand.resource, demand.gpus
+        if key not in self._hosts:
+            self._hosts[key] = frozenset(
+                node.name
+                for node in self._nodes.values()
+                if not health_refusal(node) and not demand.refuses(node)
+            )
+        return self._hosts[key]
+
+    def _cost(self, node: Node, demand: Demand) -> Cost | None:
+        """What one of the demand's hosts costs now; None where it cannot come to have room."""
+        place = node.name, demand.resource
+        unkept = node.allocatable.get(demand.resource, 0) - self._kept.get(place, 0)
+        if unkept < demand.gpus:
+            return None
+        free = unkept - self._held.get(place, 0)
+        left = free - demand.gpus
+        if left < 0:
+            return -left, 0, 0, 0, node.name
+        lost = free // demand.hole - left // demand.hole if demand.hole else 0
+        return 0, lost, left, self._on_node.get((node.name, demand.tier), 0), node.name
+
+
+def zone_of(node: Node) -> str:
+    """The zone that a node says it is in; empty where it says none."""
+    return node.labels.get(ZONE_LABEL, "")
+
+
+def _owner(rank: Rank) -> tuple[tuple[str, str], str]:
+    return rank.object, rank.tier
