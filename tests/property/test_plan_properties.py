@@ -20,6 +20,7 @@ from glm_operator.plan.planner import plan
 
 FLAGSHIP = {"model": {"preset": "GLM-4.6V", "uri": "file:///m/f", "quantization": "FP8"}}
 FLASH = {"model": {"preset": "GLM-4.6V-Flash", "uri": "file:///m/s", "quantization": "BF16"}}
+TEXT = {"model": {"preset": "GLM-4.6", "uri": "file:///m/t", "quantization": "FP8"}}
 
 MEMORY = st.sampled_from([15_360, 23_034, 46_068, 81_559, 143_771, 183_359])
 QUANTIZATION = st.sampled_from(["BF16", "FP8", "INT4"])
@@ -55,9 +56,9 @@ def clusters(draw: st.DrawFn, least_nodes: int = 0) -> ModelCluster:
     flash = draw(tier(FLASH))
     mode = draw(st.sampled_from(["Internal", "Off", "External"]))
     flash["scaling"] = {"mode": mode, "minReplicas": draw(st.integers(1, 3)), "maxReplicas": 6}
-    spec = {"tiers": {"flagship": draw(tier(FLAGSHIP)), "flash": flash}}
-    if draw(st.booleans()):
-        del spec["tiers"]["flash"]
+    every = {"flagship": draw(tier(FLAGSHIP)), "flash": flash, "text": draw(tier(TEXT))}
+    present = draw(st.sets(st.sampled_from(sorted(every)), min_size=1))
+    spec = {"tiers": {name: every[name] for name in sorted(present)}}
     return ModelCluster(spec, {node.name: node for node in draw(nodes(least_nodes))})
 
 

@@ -14,10 +14,14 @@ REMOVED = object()
 
 FLAGSHIP = "spec.tiers.flagship"
 FLASH = "spec.tiers.flash"
+TEXT = "spec.tiers.text"
+TEXT_TIER = {
+    "model": {"preset": "GLM-4.6", "uri": "hf://zai-org/GLM-4.6-FP8", "quantization": "FP8"}
+}
 
 
 def base() -> Json:
-    """The smallest object with both tiers."""
+    """The smallest object with a flagship and flash."""
     return {
         "apiVersion": "glm-operator.io/v1alpha1",
         "kind": "GLMDeployment",
@@ -124,7 +128,14 @@ CASES = (
         "one-tier",
         {FLASH: REMOVED},
         {FLASH: REMOVED, FLAGSHIP: REMOVED},
-        "tiers needs flagship, flash or both",
+        "tiers needs at least one of flagship, flash and text",
+    ),
+    Case(
+        "one-tier",
+        {FLASH: REMOVED, FLAGSHIP: REMOVED, TEXT: TEXT_TIER},
+        {FLASH: REMOVED, FLAGSHIP: REMOVED},
+        "tiers needs at least one of flagship, flash and text",
+        "text",
     ),
     Case(
         "model-uri",
@@ -157,6 +168,13 @@ CASES = (
         {f"{FLASH}.parallelism.tensor": "6"},
         "1, 2, 4, 8, 16, 32 for GLM-4.6V-Flash, whose 32 attention heads",
         "flash",
+    ),
+    Case(
+        "tensor-legal",
+        {TEXT: TEXT_TIER | {"parallelism": {"tensor": "16"}}},
+        {TEXT: TEXT_TIER | {"parallelism": {"tensor": "24"}}},
+        "1, 2, 4, 8, 16, 32 for GLM-4.6, whose 96 attention heads",
+        "text",
     ),
     Case(
         "expert-dense",
@@ -297,6 +315,13 @@ CASES = (
         "modelAliases must not rename a tier's own model (glm-4.6v, glm-4.6v-flash, glm-4.6)",
     ),
     Case(
+        "alias-shadows-model",
+        _alias("glm-4.6-fp8", "auto"),
+        _alias("glm-4.6", "auto"),
+        "modelAliases must not rename a tier's own model (glm-4.6v, glm-4.6v-flash, glm-4.6)",
+        "text",
+    ),
+    Case(
         "alias-shadows-auto",
         _alias("house", "auto"),
         _alias("glm", "auto"),
@@ -309,10 +334,24 @@ CASES = (
         "gateway.modelAliases names a tier that this object does not have",
     ),
     Case(
+        "alias-target",
+        {**_alias("house", "text"), TEXT: TEXT_TIER},
+        _alias("house", "text"),
+        "gateway.modelAliases names a tier that this object does not have",
+        "text",
+    ),
+    Case(
         "auto-shadows-model",
         {"spec.routing.autoModel": "auto"},
         {"spec.routing.autoModel": "glm-4.6v"},
         "routing.autoModel is glm-4.6v: it must not be a tier's own model name",
+    ),
+    Case(
+        "auto-shadows-model",
+        {"spec.routing.autoModel": "glm-4"},
+        {"spec.routing.autoModel": "glm-4.6"},
+        "routing.autoModel is glm-4.6: it must not be a tier's own model name",
+        "text",
     ),
 )
 
@@ -396,6 +435,36 @@ FULL = {
                 "maxReplicas": 6,
                 "scaleToZero": {"idleSeconds": 120, "holdTimeoutSeconds": 60},
             },
+        },
+        "text": {
+            "model": {
+                "preset": "GLM-4.6",
+                "uri": "hf://zai-org/GLM-4.6",
+                "revision": "4567def",
+                "quantization": "BF16",
+            },
+            "engine": {
+                "image": "registry.example/vllm:v0.32.0",
+                "extraArgs": ["--enforce-eager"],
+                "env": [{"name": "NCCL_DEBUG", "value": "WARN"}],
+                "resources": {"cpu": "16", "memory": "128Gi"},
+            },
+            "parallelism": {"tensor": "16", "expert": "Disabled"},
+            "context": {"maxModelLen": 200000, "kvCacheDType": "FP8"},
+            "thinking": {"default": "Disabled", "maxOutputTokens": 8192},
+            "placement": {
+                "pinning": "Preferred",
+                "nodeNames": ["gpu-3"],
+                "nodeSelector": {"pool": "gpu"},
+                "tolerations": [
+                    {"key": "spot", "operator": "Equal", "value": "yes", "effect": "NoExecute"}
+                ],
+                "acceleratorResource": "example.com/gpu",
+                "runtimeClassName": "nvidia",
+                "priorityClassName": "high",
+            },
+            "replicas": 2,
+            "drain": {"timeoutSeconds": 90},
         },
     },
     "routing": {"autoModel": "auto", "qualityTolerancePoints": 0},

@@ -11,6 +11,8 @@ from glm_operator.plan.observed import GatewayReport, GatewayTier, Node, Replica
 NOW = 1_700_000_000.0
 FLAGSHIP = {"model": {"preset": "GLM-4.6V", "uri": "file:///m/f", "quantization": "FP8"}}
 FLASH = {"model": {"preset": "GLM-4.6V-Flash", "uri": "file:///m/s", "quantization": "BF16"}}
+TEXT = {"model": {"preset": "GLM-4.6", "uri": "file:///m/t", "quantization": "INT4"}}
+"""Four H100s each."""
 OFF = {"scaling": {"mode": "Off"}}
 
 
@@ -75,9 +77,11 @@ def nodes(*gpus: int) -> dict[str, Node]:
     return {node.name: node for node in made}
 
 
-def cluster(*gpus: int, flagship: Any = FLAGSHIP, flash: Any = None, **spec: Any) -> ModelCluster:
+def cluster(
+    *gpus: int, flagship: Any = FLAGSHIP, flash: Any = None, text: Any = None, **spec: Any
+) -> ModelCluster:
     """A cluster of H100 nodes with one object; a tier that is None is left out."""
-    tiers = {"flagship": flagship, "flash": flash}
+    tiers = {"flagship": flagship, "flash": flash, "text": text}
     present = {name: dict(tier) for name, tier in tiers.items() if tier is not None}
     return ModelCluster({"tiers": present, **spec}, nodes(*gpus))
 
@@ -105,6 +109,7 @@ __all__ = [
     "GPU",
     "NOW",
     "OFF",
+    "TEXT",
     "cluster",
     "condition",
     "engine",

@@ -11,7 +11,7 @@ from glm_operator.api.schema import structural
 from glm_operator.api.v1alpha1 import GLMDeployment, GLMDeploymentSpec
 from glm_operator.plan.observed import Defaults
 from glm_operator.plan.resolve import Inputs
-from object_cases import FLAGSHIP, FLASH, changed, full
+from object_cases import FLAGSHIP, FLASH, TEXT, changed, full
 
 FIELDS = {field.path: field for field in fields(structural(GLMDeploymentSpec), "spec")}
 ONE_CHOICE = {path for path, field in FIELDS.items() if len(field.schema.get("enum", "ab")) == 1}
@@ -20,6 +20,7 @@ START = changed(
     {
         f"{FLAGSHIP}.placement.pinning": "Required",
         f"{FLASH}.placement.pinning": "Required",
+        f"{TEXT}.placement.pinning": "Required",
         f"{FLASH}.model.uri": "hf://zai-org/flash",
     },
     full(),

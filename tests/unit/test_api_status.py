@@ -12,7 +12,7 @@ from glm_operator.api.status import GLMDeploymentStatus
 from glm_operator.api.v1alpha1 import GLMDeployment
 from glm_operator.plan.observed import Defaults, Node, Observed
 from glm_operator.plan.planner import plan
-from object_cases import FLASH, base, changed
+from object_cases import FLASH, TEXT, TEXT_TIER, base, changed
 
 LABELS = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3", "nvidia.com/gpu.memory": "81559"}
 ROOMY = Node("gpu-1", LABELS, allocatable={"nvidia.com/gpu": 8})
@@ -20,6 +20,7 @@ EMPTY = Node("cpu-1")
 
 SITUATIONS = {
     "fits": (base(), ROOMY),
+    "text": (changed({TEXT: TEXT_TIER}), ROOMY),
     "does not fit": (base(), EMPTY),
     "plan": (changed({"spec.mode": "Plan"}), ROOMY),
     "paused": (changed({"spec.mode": "Paused"}), ROOMY),

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import Field as PydanticField
 
-from glm_operator.api import crd
+from glm_operator.api import crd, names
 from glm_operator.api.model import Model
 from glm_operator.api.reference import EFFECTS, Field, fields
 from glm_operator.api.schema import NotStructural, structural
@@ -107,7 +107,7 @@ def test_optional_fields_of_the_spec_have_defaults_and_required_ones_none() -> N
         field.path for field in SPEC if not field.required and "default" not in field.schema
     ]
     required_with = [field.path for field in SPEC if field.required and "default" in field.schema]
-    absent = [f"spec.tiers.{tier}" for tier in ("flagship", "flash")]
+    absent = [f"spec.tiers.{tier}" for tier in names.TIERS]
     effect = "placement.tolerations[].effect"
     assert sorted(optional_without) == sorted([*absent, *(f"{tier}.{effect}" for tier in absent)])
     assert required_with == []

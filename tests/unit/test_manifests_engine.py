@@ -30,6 +30,16 @@ def env(spec: EngineSpec | None = None) -> dict[str, str]:
     return {item["name"]: item["value"] for item in container(spec)["env"]}
 
 
+def test_a_model_without_vision_is_told_nothing_of_images() -> None:
+    seeing, blind = engine(), engine(max_images=0)
+    left = [word for word in arguments.arguments(seeing) if word not in arguments.arguments(blind)]
+    assert left == ["--mm-encoder-tp-mode", "data", "--limit-mm-per-prompt", _LIMITS]
+    assert len(arguments.arguments(blind)) == len(arguments.arguments(seeing)) - len(left)
+
+
+_LIMITS = '{"image":16,"video":0}'
+
+
 def test_the_flagships_arguments() -> None:
     spec = engine(
         uri="hf://zai-org/GLM-4.6V-FP8",

@@ -43,6 +43,7 @@ def test_ready_comes_first_and_every_condition_is_there() -> None:
         "Planned",
         "FlagshipAvailable",
         "FlashAvailable",
+        "TextAvailable",
         "ToolCallVerified",
         "GatewayAvailable",
         "Progressing",

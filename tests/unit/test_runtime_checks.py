@@ -14,6 +14,7 @@ from glm_operator.runtime import checks
 from glm_operator.runtime.checks import Check, judge
 
 IMAGE = checks.image_check("glm-4.6v")
+TEXT = checks.text_check("glm-4.6")
 PARSER = checks.parser_check("glm-4.6v")
 
 
@@ -26,7 +27,7 @@ def answer(*calls: tuple[str, str], content: str = "") -> dict[str, Any]:
     return {"choices": [{"message": {"content": content, "tool_calls": tool_calls}}]}
 
 
-@pytest.mark.parametrize("check", [IMAGE, PARSER], ids=["image", "parser"])
+@pytest.mark.parametrize("check", [IMAGE, TEXT, PARSER], ids=lambda check: check.name)
 def test_a_check_switches_thinking_off_and_leaves_room_for_the_call(check: Check) -> None:
     assert check.body["chat_template_kwargs"] == {"enable_thinking": False}
     assert check.body["max_tokens"] >= 256
@@ -48,6 +49,19 @@ def test_the_image_check_forces_one_call_with_the_image_inline() -> None:
     assert base64.b64decode(data) == checks.png()
     assert IMAGE.body["tool_choice"] == "required"
     assert IMAGE.body["parallel_tool_calls"] is False
+
+
+def test_the_text_check_forces_one_call_without_an_image() -> None:
+    (part,) = TEXT.body["messages"][0]["content"]
+    assert part["type"] == "text"
+    assert TEXT.body["tool_choice"] == "required"
+    assert TEXT.body["parallel_tool_calls"] is False
+
+
+@pytest.mark.parametrize(("sees", "first"), [(True, "image"), (False, "text")])
+def test_only_a_model_that_sees_is_shown_an_image(sees: bool, first: str) -> None:
+    asked = checks.checks("glm-4.6", sees)
+    assert [check.name for check in asked] == [first, "parser"]
 
 
 def test_the_parser_check_holds_the_output_to_the_native_call() -> None:

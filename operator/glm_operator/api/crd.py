@@ -26,6 +26,7 @@ COLUMNS = (
     ("Flagship", ".status.tiers.flagship.summary", 0),
     ("Flash", ".status.tiers.flash.summary", 0),
     ("URL", ".status.gateway.url", 0),
+    ("Text", ".status.tiers.text.summary", 1),
     ("Plan", '.status.conditions[?(@.type=="Planned")].message', 1),
 )
 """Name, path and priority of the columns of kubectl get; those above 0 need -o wide."""

@@ -88,3 +88,4 @@ class AliasTarget(StrEnum):
     AUTO = "auto"
     FLAGSHIP = "flagship"
     FLASH = "flash"
+    TEXT = "text"

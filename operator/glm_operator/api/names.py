@@ -8,7 +8,9 @@ API_VERSION = f"{GROUP}/{VERSION}"
 
 FLAGSHIP = "flagship"
 FLASH = "flash"
-TIERS = (FLAGSHIP, FLASH)
+TEXT = "text"
+TIERS = (FLAGSHIP, FLASH, TEXT)
+"""In the order in which users see them."""
 
 MANAGER = "glm-operator"
 """Value of `app.kubernetes.io/managed-by` and prefix of every field manager."""

@@ -102,6 +102,9 @@ NODE_LOST = _shown("NodeLost", "The node of a replica is gone or not ready.")
 VERIFIED = _check("Verified", "The engine returned the tool calls of both checks.")
 NOT_CHECKED = _condition("NotChecked", "No engine has come far enough to be checked.")
 IMAGE_CALL_FAILED = _check("ImageCallFailed", "An image with a required tool call went wrong.")
+TEXT_CALL_FAILED = _check(
+    "TextCallFailed", "A required tool call of a model without vision went wrong."
+)
 TOOL_PARSER_FAILED = _check(
     "ToolParserFailed", "The engine did not parse the model's own tool call; look at its parser."
 )

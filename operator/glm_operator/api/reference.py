@@ -26,8 +26,8 @@ Objects to start from are in [examples](../examples).
 
 The last column of `spec` says what an edit does: **Live** is applied without touching an engine
 pod, **RestartsTier** replaces the pods of the tier. A field that is not required has the default
-shown here, and the API server stores it. `*` stands for `flagship` and `flash`, `[]` for the items
-of a list.
+shown here, and the API server stores it. `*` stands for each of the tiers `flagship`, `flash` and
+`text`, `{a,b}` for these two, `[]` for the items of a list.
 """
 
 _RULES_INTRODUCTION = """
@@ -125,36 +125,37 @@ def _status() -> Iterator[str]:
 
 
 def _merged(all_fields: list[Field]) -> Iterator[Field]:
-    """The fields, with those that both tiers have alike said once."""
+    """The fields, with those that several tiers have alike said once, where the first is."""
     by_path = {field.path: field for field in all_fields}
     for field in all_fields:
-        other = by_path.get(_twin(field.path))
-        if field.path == _twin(field.path) or other is None or not _alike(field, other):
+        tier = next((name for name in names.TIERS if f".{name}." in field.path), None)
+        if tier is None:
             yield field
-        elif f".{names.FLAGSHIP}." in field.path:
-            path = field.path.replace(f".{names.FLAGSHIP}.", ".*.", 1)
+            continue
+        paths = {name: field.path.replace(f".{tier}.", f".{name}.", 1) for name in names.TIERS}
+        alike = [name for name in names.TIERS if _alike(field, by_path.get(paths[name]))]
+        if alike[0] == tier:
+            path = field.path.replace(f".{tier}.", f".{_together(alike)}.", 1)
             yield Field(path, field.schema, field.required)
 
 
-def _twin(path: str) -> str:
-    """The same field of the other tier; the path itself where it belongs to no tier."""
-    flagship, flash = f".{names.FLAGSHIP}.", f".{names.FLASH}."
-    if flagship in path:
-        return path.replace(flagship, flash, 1)
-    return path.replace(flash, flagship, 1)
+def _together(tiers: list[str]) -> str:
+    """How a path names several tiers at once."""
+    if len(tiers) == len(names.TIERS):
+        return "*"
+    return tiers[0] if len(tiers) == 1 else f"{{{','.join(tiers)}}}"
 
 
-def _alike(one: Field, other: Field) -> bool:
+def _alike(one: Field, other: Field | None) -> bool:
     """Whether two fields read the same; what is below them is compared field by field."""
-    return (_type(one.schema), _default(one), one.text) == (
-        _type(other.schema),
-        _default(other),
-        other.text,
-    )
+    if other is None:
+        return False
+    mine, theirs = ((_type(field.schema), _default(field), field.text) for field in (one, other))
+    return mine == theirs
 
 
 def _rules() -> Iterator[str]:
-    """The sentences of the rules, each once for both tiers."""
+    """The sentences of the rules, each once for all tiers."""
     yield _RULES_INTRODUCTION
     sentences: dict[str, str] = {}
     root = _root()

@@ -230,9 +230,9 @@ FLASH = (
 TIERS = (
     Rule(
         "one-tier",
-        "has(self.flagship) || has(self.flash)",
-        "tiers needs flagship, flash or both",
-        lambda tiers: tiers.flagship is not None or tiers.flash is not None,
+        "has(self.flagship) || has(self.flash) || has(self.text)",
+        "tiers needs at least one of flagship, flash and text",
+        lambda tiers: bool(tiers.items()),
     ),
 )
 
@@ -270,6 +270,7 @@ def _alias_targets_exist(spec: Any) -> bool:
         "auto": True,
         "flagship": spec.tiers.flagship is not None,
         "flash": spec.tiers.flash is not None,
+        "text": spec.tiers.text is not None,
     }
     return all(tiers[target] for target in spec.gateway.model_aliases.values())
 
@@ -295,7 +296,8 @@ SPEC = (
         "alias-target",
         f"{_ALIASES}.all(a, {_ALIASES}[a] == 'auto'"
         f" || ({_ALIASES}[a] == 'flagship' && has(self.tiers.flagship))"
-        f" || ({_ALIASES}[a] == 'flash' && has(self.tiers.flash)))",
+        f" || ({_ALIASES}[a] == 'flash' && has(self.tiers.flash))"
+        f" || ({_ALIASES}[a] == 'text' && has(self.tiers.text)))",
         "gateway.modelAliases names a tier that this object does not have",
         _alias_targets_exist,
     ),

@@ -86,6 +86,8 @@ class PlanStatus(Model):
     """The plan of the flagship."""
     flash: PlannedTier | None = None
     """The plan of flash."""
+    text: PlannedTier | None = None
+    """The plan of text."""
 
 
 class TierStatus(Model):
@@ -117,6 +119,8 @@ class TierStatuses(Model):
     """The replicas of the flagship."""
     flash: TierStatus | None = None
     """The replicas of flash."""
+    text: TierStatus | None = None
+    """The replicas of text."""
 
 
 class GatewayStatus(Model):

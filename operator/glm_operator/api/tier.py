@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from glm_operator.api import rules
 from glm_operator.api.enums import (
@@ -65,6 +66,13 @@ class FlashModel(ModelSource):
     """The model of the flash tier."""
 
     preset: Literal["GLM-4.6V-Flash"]
+    """Catalogue entry with the model's shapes, limits and parsers. RestartsTier."""
+
+
+class TextModel(ModelSource):
+    """The model of the text tier."""
+
+    preset: Literal["GLM-4.6"]
     """Catalogue entry with the model's shapes, limits and parsers. RestartsTier."""
 
 
@@ -130,6 +138,14 @@ class Context(Model):
     most the model's own limit. RestartsTier."""
     kv_cache_dtype: KVCacheDType = KVCacheDType.AUTO
     """Number format of the key-value cache: Auto is BF16, FP8 doubles what fits. RestartsTier."""
+
+
+class TextContext(Context):
+    """How long a conversation with the text model may be."""
+
+    max_model_len: int = Field(default=0, ge=0, le=202_752)
+    """Longest conversation in tokens, answer included; 0 is the longest that fits, at most the
+    model's own limit. RestartsTier."""
 
 
 class Multimodal(Model):
@@ -204,7 +220,7 @@ class Drain(Model):
 
 
 class Tier(Model):
-    """What both tiers have in common."""
+    """What all tiers have in common."""
 
     model: ModelSource
     engine: Engine = Engine()
@@ -213,8 +229,6 @@ class Tier(Model):
     """How one replica is spread over GPUs. RestartsTier."""
     context: Context = Context()
     """How long a conversation may be. RestartsTier."""
-    multimodal: Multimodal = Multimodal()
-    """What a request may carry besides text. RestartsTier."""
     thinking: ThinkingDefaults = ThinkingDefaults()
     """How much the model reasons where a client does not say. RestartsTier."""
     placement: Placement = Placement()
@@ -223,14 +237,45 @@ class Tier(Model):
     drain: Drain = Drain()
     """How a replica leaves. Live."""
 
+    @property
+    def max_images(self) -> int:
+        """Images that one request may carry; 0: the model takes text only."""
+        return 0
 
-class FlagshipTier(Tier):
+
+class SeeingTier(Tier):
+    """What the tiers of models with vision have in common."""
+
+    multimodal: Multimodal = Multimodal()
+    """What a request may carry besides text. RestartsTier."""
+
+    @property
+    @override
+    def max_images(self) -> int:
+        """Images that one request may carry."""
+        return self.multimodal.max_images_per_request
+
+
+class FlagshipTier(SeeingTier):
     """GLM-4.6V, the large mixture of experts: a fixed number of replicas over several GPUs each."""
 
     rules: ClassVar[tuple[Rule, ...]] = rules.tier("GLM-4.6V")
 
     model: FlagshipModel
     """Which model, and where its weights are. RestartsTier."""
+    replicas: int = Field(default=1, ge=1, le=64)
+    """Number of replicas. Live."""
+
+
+class TextTier(Tier):
+    """GLM-4.6, the large text model: a fixed number of replicas over several GPUs each."""
+
+    rules: ClassVar[tuple[Rule, ...]] = rules.tier("GLM-4.6")
+
+    model: TextModel
+    """Which model, and where its weights are. RestartsTier."""
+    context: TextContext = TextContext()
+    """How long a conversation may be. RestartsTier."""
     replicas: int = Field(default=1, ge=1, le=64)
     """Number of replicas. Live."""
 
@@ -262,7 +307,7 @@ class Scaling(Model):
     """When flash may sleep, and how long a request waits for it. Live."""
 
 
-class FlashTier(Tier):
+class FlashTier(SeeingTier):
     """GLM-4.6V-Flash, the small dense model: replicas that come and go with the work."""
 
     rules: ClassVar[tuple[Rule, ...]] = (*rules.tier("GLM-4.6V-Flash"), *rules.FLASH)
@@ -274,3 +319,7 @@ class FlashTier(Tier):
     Live."""
     scaling: Scaling = Scaling()
     """How the number of replicas is found. Live."""
+
+
+AnyTier = FlagshipTier | FlashTier | TextTier
+"""A tier as an object has it."""

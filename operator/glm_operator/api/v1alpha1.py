@@ -28,7 +28,7 @@ from glm_operator.api.enums import (
 from glm_operator.api.errors import InvalidObject, read
 from glm_operator.api.fields import SET, ClientName, EachOnce, NodeName
 from glm_operator.api.model import Model, Rule
-from glm_operator.api.tier import FlagshipTier, FlashTier, Tier
+from glm_operator.api.tier import AnyTier, FlagshipTier, FlashTier, TextTier, Tier
 
 __all__ = [
     "AliasTarget",
@@ -44,6 +44,7 @@ __all__ = [
     "ScalingMode",
     "ServiceType",
     "TaintEffect",
+    "TextTier",
     "Thinking",
     "Tier",
     "TolerationOperator",
@@ -56,15 +57,21 @@ class Tiers(Model):
     rules: ClassVar[tuple[Rule, ...]] = rules.TIERS
 
     flagship: FlagshipTier | None = None
-    """The tier for work where accuracy counts. Adding or removing it leaves the other alone.
+    """The tier for work where accuracy counts. Adding or removing it leaves the others alone.
     Live."""
     flash: FlashTier | None = None
-    """The tier for most daily work. Adding or removing it leaves the other alone. Live."""
+    """The tier for most daily work. Adding or removing it leaves the others alone. Live."""
+    text: TextTier | None = None
+    """The tier for work without images. Adding or removing it leaves the others alone. Live."""
 
-    def items(self) -> tuple[tuple[str, FlagshipTier | FlashTier], ...]:
-        """(name, tier) of every tier that the object has, the flagship first."""
-        both = ((names.FLAGSHIP, self.flagship), (names.FLASH, self.flash))
-        return tuple((name, tier) for name, tier in both if tier is not None)
+    def items(self) -> tuple[tuple[str, AnyTier], ...]:
+        """(name, tier) of every tier that the object has, in the order in which users see them."""
+        every = (
+            (names.FLAGSHIP, self.flagship),
+            (names.FLASH, self.flash),
+            (names.TEXT, self.text),
+        )
+        return tuple((name, tier) for name, tier in every if tier is not None)
 
 
 class Routing(Model):
@@ -144,8 +151,8 @@ class Metadata(Model):
 
 
 class GLMDeployment(Model):
-    """A GLM-4.6V serving stack: a flagship tier, a flash tier and one gateway that routes between
-    them."""
+    """A GLM-4.6V serving stack: up to three tiers (flagship, flash, text) and one gateway that
+    routes between them."""
 
     model_config = Model.model_config | {"extra": "ignore"}
 

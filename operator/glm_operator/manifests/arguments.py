@@ -73,7 +73,7 @@ def _model(spec: EngineSpec) -> list[str]:
 def _parallelism(spec: EngineSpec) -> list[str]:
     expert = ["--enable-expert-parallel"] if spec.expert_parallel else []
     # The vision tower has 12 heads: split by tensor parallelism it does not start at 8.
-    vision = ["--mm-encoder-tp-mode", "data"]
+    vision = ["--mm-encoder-tp-mode", "data"] if spec.sees else []
     return ["--tensor-parallel-size", str(spec.tensor), *expert, *vision]
 
 
@@ -86,15 +86,20 @@ def _tools(spec: EngineSpec) -> list[str]:
 
 
 def _memory(spec: EngineSpec) -> list[str]:
-    limits = json.dumps({"image": spec.max_images, "video": 0}, separators=(",", ":"))
     cache = ["--kv-cache-dtype", "fp8"] if spec.fp8_kv_cache else []
     return [
-        *("--limit-mm-per-prompt", limits),
+        *_media(spec),
         *("--max-model-len", str(spec.max_model_len)),
         *("--max-num-batched-tokens", str(MAX_BATCHED_TOKENS)),
         *("--gpu-memory-utilization", GPU_MEMORY_UTILIZATION),
         *cache,
     ]
+
+
+def _media(spec: EngineSpec) -> list[str]:
+    """Nothing for a model without vision: it has no images to count."""
+    limits = json.dumps({"image": spec.max_images, "video": 0}, separators=(",", ":"))
+    return ["--limit-mm-per-prompt", limits] if spec.sees else []
 
 
 def _thinking(spec: EngineSpec) -> list[str]:

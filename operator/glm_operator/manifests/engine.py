@@ -39,6 +39,7 @@ class EngineSpec:
     expert_parallel: bool = False
     fp8_kv_cache: bool = False
     max_images: int = 16
+    """Images in one request; 0: the model has no vision."""
     thinking: bool = True
     max_output_tokens: int = 16384
     extra_args: tuple[str, ...] = ()
@@ -60,6 +61,11 @@ class EngineSpec:
     """How long the engine may take from container start to its first healthy answer."""
     shutdown_seconds: int = 60
     """How long vLLM finishes requests after SIGTERM."""
+
+    @property
+    def sees(self) -> bool:
+        """Whether the model takes images."""
+        return self.max_images > 0
 
     @property
     def gpus(self) -> int:

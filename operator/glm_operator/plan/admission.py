@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from glm_operator.api import reasons
 from glm_operator.api.enums import Mode
+from glm_operator.api.tier import AnyTier
 from glm_operator.manifests.engine import EngineSpec
 from glm_operator.plan.claims import demand_of
 from glm_operator.plan.observed import Revision
@@ -18,7 +19,7 @@ from glm_operator.plan.replicas import is_finished
 from glm_operator.plan.resolve import Inputs, Records, Resolution, read_record, resolve
 from glm_operator.plan.room import Room
 from glm_operator.plan.shortage import shortage
-from glm_operator.plan.tier import Course, Scene, Tier, in_order, promised, rank_of
+from glm_operator.plan.tier import Course, Scene, in_order, promised, rank_of
 
 PAUSED_SENTENCE = "has an edit that waits until mode is Live again"
 TOGETHER_SENTENCE = "waits, because the object begins as a whole"
@@ -29,7 +30,7 @@ class _Case:
     """One tier before the decision."""
 
     name: str
-    spec: Tier
+    spec: AnyTier
     resolution: Resolution
     lacks: str = ""
     """What keeps the present inputs from being begun, as a sentence."""
@@ -49,7 +50,7 @@ def courses(scene: Scene, room: Room) -> Mapping[str, Course]:
     return {case.name: _course(case, blocked, waits, scene) for case in cases}
 
 
-def _case(name: str, spec: Tier, scene: Scene, trial: Room) -> _Case:
+def _case(name: str, spec: AnyTier, scene: Scene, trial: Room) -> _Case:
     rank = rank_of(scene, name, spec)
     trial.let_in(rank)
     trial.give_up(rank)
@@ -67,7 +68,7 @@ def _case(name: str, spec: Tier, scene: Scene, trial: Room) -> _Case:
     return _find_room(_Case(name, spec, resolution), resolution.engine, scene, trial)
 
 
-def _unknown_priority(spec: Tier, scene: Scene) -> str:
+def _unknown_priority(spec: AnyTier, scene: Scene) -> str:
     """Why no pod of the tier could be created, as a sentence; empty: it can."""
     name, classes = spec.placement.priority_class_name, scene.observed.priorities
     if not name or not classes.complete or name in classes.values:
@@ -78,7 +79,7 @@ def _unknown_priority(spec: Tier, scene: Scene) -> str:
     )
 
 
-def _resolve(name: str, spec: Tier, scene: Scene, trial: Room) -> Resolution:
+def _resolve(name: str, spec: AnyTier, scene: Scene, trial: Room) -> Resolution:
     observed = scene.observed
     inputs = Inputs(name, spec, observed.object.spec.image_pull_secrets, scene.defaults)
     in_use = frozenset(one.revision for one in scene.replicas(name))

@@ -133,7 +133,7 @@ def _route(scene: Scene, tier: TierPlan) -> gateway.TierRoute:
     return gateway.TierRoute(
         model=model.served_name,
         context_tokens=min(lengths, default=fallback),
-        max_images=min(images, default=tier.spec.multimodal.max_images_per_request),
+        max_images=min(images, default=tier.spec.max_images),
         hold_timeout_seconds=_hold_seconds(tier),
         service=names.child(scene.owner.name, tier.name),
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 from glm_operator.api import names
 from glm_operator.api.model import Model
+from glm_operator.api.tier import AnyTier
 from glm_operator.api.v1alpha1 import GLMDeployment
 from glm_operator.plan.admission import courses
 from glm_operator.plan.observed import Defaults, Observed, Replica
@@ -20,7 +21,7 @@ from glm_operator.plan.planner import scene_of
 from glm_operator.plan.replicas import is_finished
 from glm_operator.plan.resolve import LIVE_FIELDS, read_record
 from glm_operator.plan.room import Room
-from glm_operator.plan.tier import Course, Scene, Tier, promised
+from glm_operator.plan.tier import Course, Scene, promised
 
 PULL_SECRETS = "spec.imagePullSecrets"
 
@@ -134,7 +135,7 @@ def _effect(restarting: bool, replaced: int, waits_for: str) -> Effect:
     return Effect.RESTARTS if replaced else Effect.NOTHING
 
 
-def _tier(deployment: GLMDeployment, name: str) -> Tier | None:
+def _tier(deployment: GLMDeployment, name: str) -> AnyTier | None:
     return dict(deployment.spec.tiers.items()).get(name)
 
 

@@ -23,7 +23,11 @@ from glm_operator.plan.tier import (
 
 READY, PLANNED, PROGRESSING, DEGRADED = "Ready", "Planned", "Progressing", "Degraded"
 TOOL_CALL, GATEWAY, UNAUTHENTICATED = "ToolCallVerified", "GatewayAvailable", "Unauthenticated"
-AVAILABLE = {names.FLAGSHIP: "FlagshipAvailable", names.FLASH: "FlashAvailable"}
+AVAILABLE = {
+    names.FLAGSHIP: "FlagshipAvailable",
+    names.FLASH: "FlashAvailable",
+    names.TEXT: "TextAvailable",
+}
 
 PLAN_SENTENCE = "mode is Plan: nothing is created, and what runs is left as it is."
 CRASHING = ("CrashLoopBackOff", "RunContainerError", "CreateContainerError")

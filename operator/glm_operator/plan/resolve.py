@@ -8,7 +8,7 @@ from typing import Any
 
 from glm_operator import catalog
 from glm_operator.api.enums import Expert, KVCacheDType, Thinking
-from glm_operator.api.tier import FlagshipTier, FlashTier
+from glm_operator.api.tier import AnyTier
 from glm_operator.manifests.engine import EngineSpec, canonical_hash
 from glm_operator.plan.fit import Ask, Fit, Hosting, Option, Rejection, fit
 from glm_operator.plan.observed import Defaults, Node, Revision
@@ -24,7 +24,7 @@ class Inputs:
     """One tier as the user wrote it, and the defaults it is resolved with."""
 
     name: str
-    tier: FlagshipTier | FlashTier
+    tier: AnyTier
     pull_secrets: tuple[str, ...]
     defaults: Defaults
 
@@ -142,11 +142,11 @@ def _fit(wanted: Inputs, nodes: tuple[Node, ...]) -> Fit:
     return fit(ask, constraints, nodes)
 
 
-def _fp8_kv_cache(tier: FlagshipTier | FlashTier) -> bool:
+def _fp8_kv_cache(tier: AnyTier) -> bool:
     return tier.context.kv_cache_dtype is KVCacheDType.FP8
 
 
-def _tolerations(tier: FlagshipTier | FlashTier) -> tuple[dict[str, str], ...]:
+def _tolerations(tier: AnyTier) -> tuple[dict[str, str], ...]:
     """As Kubernetes writes them: no empty fields."""
     return tuple(
         {key: value for key, value in item.model_dump(mode="json").items() if value}
@@ -192,7 +192,7 @@ def sized_engine(wanted: Inputs, option: Option) -> EngineSpec:
         fp8_kv_cache=_fp8_kv_cache(tier),
         tool_call_parser=model.tool_call_parser,
         reasoning_parser=model.reasoning_parser,
-        max_images=tier.multimodal.max_images_per_request,
+        max_images=tier.max_images,
         thinking=tier.thinking.default is Thinking.ENABLED,
         max_output_tokens=tier.thinking.max_output_tokens,
         extra_args=tier.engine.extra_args,
@@ -213,7 +213,7 @@ def sized_engine(wanted: Inputs, option: Option) -> EngineSpec:
     )
 
 
-def _expert_parallel(tier: FlagshipTier | FlashTier, model: catalog.Model, tensor: int) -> bool:
+def _expert_parallel(tier: AnyTier, model: catalog.Model, tensor: int) -> bool:
     if not model.is_mixture or tier.parallelism.expert is Expert.DISABLED:
         return False
     return tensor > 1 or tier.parallelism.expert is Expert.ENABLED

@@ -8,7 +8,7 @@ from typing import Any
 
 from glm_operator.api import reasons
 from glm_operator.api.enums import Mode, ScalingMode
-from glm_operator.api.tier import FlagshipTier, FlashTier
+from glm_operator.api.tier import AnyTier, FlashTier
 from glm_operator.manifests.engine import EngineSpec
 from glm_operator.manifests.labels import Owner
 from glm_operator.plan import scaling
@@ -22,8 +22,6 @@ from glm_operator.plan.resolve import Resolution
 from glm_operator.plan.rollout import Moves, Target, View, step
 from glm_operator.plan.room import Demand, Room
 from glm_operator.plan.shortage import shortage
-
-Tier = FlagshipTier | FlashTier
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ class TierPlan:
     """A tier as planned: the input of status and of the gateway's configuration."""
 
     name: str
-    spec: Tier
+    spec: AnyTier
     course: Course
     fleet: Fleet
     moves: Moves
@@ -98,7 +96,7 @@ class TierPlan:
         return self.decision.memory if self.decision else None
 
 
-def scaled_by_operator(spec: Tier) -> bool:
+def scaled_by_operator(spec: AnyTier) -> bool:
     """Whether the operator sets the number of replicas."""
     return isinstance(spec, FlashTier) and spec.scaling.mode is ScalingMode.INTERNAL
 
@@ -108,7 +106,7 @@ SCALED_BY_OPERATOR, SCALED_BY_SCALE, SCALED_BY_SPEC = "Operator", "Scale", "Spec
 subresource, or whoever writes the spec."""
 
 
-def scaled_by(spec: Tier) -> str:
+def scaled_by(spec: AnyTier) -> str:
     """Who sets the number of replicas."""
     if scaled_by_operator(spec):
         return SCALED_BY_OPERATOR
@@ -116,14 +114,14 @@ def scaled_by(spec: Tier) -> str:
     return SCALED_BY_SCALE if external else SCALED_BY_SPEC
 
 
-def promised(spec: Tier) -> int:
+def promised(spec: AnyTier) -> int:
     """Replicas that the user is owed whatever the load."""
     if isinstance(spec, FlashTier) and scaled_by_operator(spec):
         return spec.scaling.min_replicas
     return spec.replicas
 
 
-def owed(spec: Tier) -> int:
+def owed(spec: AnyTier) -> int:
     """Replicas that come before what only the load asks for, of this object or of others."""
     if scaled_by(spec) == SCALED_BY_SCALE:
         # Whoever scales it from outside follows the load too; being there at all is promised.
@@ -131,7 +129,7 @@ def owed(spec: Tier) -> int:
     return promised(spec)
 
 
-def rank_of(scene: Scene, name: str, spec: Tier) -> Rank:
+def rank_of(scene: Scene, name: str, spec: AnyTier) -> Rank:
     """The place of a tier's promised replicas among all that want GPUs."""
     observed = scene.observed
     order = [one for one, _ in observed.object.spec.tiers.items()]
@@ -145,17 +143,17 @@ def rank_of(scene: Scene, name: str, spec: Tier) -> Rank:
     )
 
 
-def in_order(scene: Scene) -> list[tuple[str, Tier]]:
+def in_order(scene: Scene) -> list[tuple[str, AnyTier]]:
     """The object's tiers, the first to be placed first: what follows the load comes last."""
-    tiers: list[tuple[str, Tier]] = list(scene.observed.object.spec.tiers.items())
+    tiers: list[tuple[str, AnyTier]] = list(scene.observed.object.spec.tiers.items())
     return sorted(tiers, key=lambda one: (-_priority(scene, one[1]), _follows_load(one[1])))
 
 
-def _priority(scene: Scene, spec: Tier) -> int:
+def _priority(scene: Scene, spec: AnyTier) -> int:
     return scene.observed.priorities.value(spec.placement.priority_class_name)
 
 
-def _follows_load(spec: Tier) -> bool:
+def _follows_load(spec: AnyTier) -> bool:
     return scaled_by(spec) != SCALED_BY_SPEC
 
 
@@ -167,7 +165,7 @@ class TierPlanner:
         self._room = room
         self._steps = steps
 
-    def plan(self, name: str, spec: Tier, course: Course, hole: int) -> TierPlan:
+    def plan(self, name: str, spec: AnyTier, course: Course, hole: int) -> TierPlan:
         """Plan one tier. `hole`: GPUs in one piece that a larger tier needs."""
         found = fleet(self._scene.replicas(name), self._scene.view.nodes, self._scene.view.now)
         serving = tuple(one for one in found.usable if is_serving(one, self._scene.view.nodes))

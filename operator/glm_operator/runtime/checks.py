@@ -2,7 +2,7 @@
 
 Two calls, as research on the real engine showed each finds what the other cannot: a forced call
 with an image comes back parsed even with a wrong parser, and an unforced one never shows that
-the engine dies at its first image.
+the engine dies at its first image. A model without vision is forced to its call by words alone.
 """
 
 from __future__ import annotations
@@ -62,9 +62,10 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
 
-def checks(served_name: str) -> tuple[Check, ...]:
-    """The checks of one engine, in order."""
-    return (image_check(served_name), parser_check(served_name))
+def checks(served_name: str, sees: bool) -> tuple[Check, ...]:
+    """The checks of one engine, in order. `sees`: its model takes images."""
+    first = image_check(served_name) if sees else text_check(served_name)
+    return (first, parser_check(served_name))
 
 
 def image_check(served_name: str) -> Check:
@@ -72,12 +73,22 @@ def image_check(served_name: str) -> Check:
     text = {"type": "text", "text": "Report the colour of the image with the tool."}
     url = "data:image/png;base64," + base64.b64encode(png()).decode()
     picture = {"type": "image_url", "image_url": {"url": url}}
-    body = _body(served_name, [picture, text]) | {
+    return _colour_check("image", served_name, [picture, text], reasons.IMAGE_CALL_FAILED)
+
+
+def text_check(served_name: str) -> Check:
+    """One strict tool that must be called, for a model that takes no image."""
+    text = {"type": "text", "text": "Report the colour of the sky with the tool."}
+    return _colour_check("text", served_name, [text], reasons.TEXT_CALL_FAILED)
+
+
+def _colour_check(name: str, served_name: str, content: list[dict[str, Any]], failed: str) -> Check:
+    body = _body(served_name, content) | {
         "tools": [_tool("report_colour", "colour", COLOURS)],
         "tool_choice": "required",
         "parallel_tool_calls": False,
     }
-    return Check("image", body, "report_colour", {"colour": COLOURS}, reasons.IMAGE_CALL_FAILED)
+    return Check(name, body, "report_colour", {"colour": COLOURS}, failed)
 
 
 def parser_check(served_name: str) -> Check:

@@ -318,6 +318,7 @@ def target_of(key: Key, replica: Replica, observed: Observed) -> Target:
         key=key,
         replica=replica,
         served_name=str(data.get("served_name", replica.tier)),
+        sees=data.get("max_images") != 0,
     )
 
 

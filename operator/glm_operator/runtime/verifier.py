@@ -44,6 +44,8 @@ class Target:
     key: Key
     replica: Replica
     served_name: str
+    sees: bool = True
+    """Whether its model takes images, which it is then asked about."""
 
     def url(self, path: str) -> str:
         """Where the engine answers a path."""
@@ -158,7 +160,7 @@ class Verifier:
 
     async def _run_checks(self, target: Target) -> Verdict:
         """The first check that fails, or that all passed."""
-        for check in checks(target.served_name):
+        for check in checks(target.served_name, target.sees):
             try:
                 asked = await self._steered(target, check) if check.literal else check
                 url = target.url("/v1/chat/completions")
