@@ -212,11 +212,10 @@ def test_watched_namespaces_narrow_what_is_written(helm: Helm) -> None:
     clustered = [m for m in manifests if m["kind"] == "ClusterRoleBinding"]
     assert [m["roleRef"]["name"] for m in clustered] == ["glm-operator-inventory"]
     inventory = pick(manifests, "ClusterRole", "-inventory")
-    assert {verb for rule in inventory["rules"] for verb in rule["verbs"]} == {
-        "get",
-        "list",
-        "watch",
-    }
+    assert [(rule["resources"], rule["verbs"]) for rule in inventory["rules"]] == [
+        (["nodes", "pods"], ["get", "list", "watch"]),
+        (["resourceslices"], ["list"]),
+    ]
     where = {
         m["metadata"]["namespace"]
         for m in manifests

@@ -75,6 +75,11 @@ TROUBLES: dict[str, tuple[Spoil, str, str]] = {
         "EngineFailed",
         "CUDA out of memory",
     ),
+    "queue": (
+        lambda one: spoil(one, gates=("kueue.x-k8s.io/admission", "team.example/approval")),
+        "SchedulingGated",
+        "until these gates are lifted: kueue.x-k8s.io/admission, team.example/approval.",
+    ),
     "scheduler": (
         lambda one: spoil(one, unschedulable="0/1 nodes: 1 Insufficient cpu"),
         "Unschedulable",

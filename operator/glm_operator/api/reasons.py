@@ -79,6 +79,11 @@ NAME_TAKEN = _shown("NameTaken", "An object that belongs to something else has a
 # Of the plan.
 FITS = _condition("Fits", "Every tier has a size that fits nodes of this cluster.")
 DOES_NOT_FIT = _shown("DoesNotFit", "No node of this cluster could hold a replica of the tier.")
+ONLY_DRA = _shown(
+    "OnlyDRA",
+    "GPUs are offered by dynamic resource allocation only; the planner counts those of a "
+    "device plugin.",
+)
 WAITING_FOR_GPUS = _shown("WaitingForGPUs", "The tier fits, and others hold the GPUs it needs.")
 PRIORITY_CLASS_MISSING = _shown(
     "PriorityClassMissing", "`placement.priorityClassName` names a class that does not exist."
@@ -95,6 +100,10 @@ ENGINE_FAILED = _shown("EngineFailed", "The engine of a replica ended; the messa
 IMAGE_PULL_FAILED = _shown("ImagePullFailed", "A node cannot pull the engine's image.")
 UNSCHEDULABLE = _shown(
     "Unschedulable", "The scheduler cannot put a replica on its node; the message is its own."
+)
+SCHEDULING_GATED = _shown(
+    "SchedulingGated",
+    "A queue or webhook gated a replica; the scheduler waits until it lifts that.",
 )
 NODE_LOST = _shown("NodeLost", "The node of a replica is gone or not ready.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +12,21 @@ from glm_operator.api import names
 from glm_operator.api.v1alpha1 import GLMDeployment
 from glm_operator.kube import convert
 from glm_operator.kube.client import Cluster
-from glm_operator.kube.errors import NotFoundError
-from glm_operator.kube.resources import CHILDREN, CONTROLLER_REVISION, DEPLOYMENT_OBJECT, POD
+from glm_operator.kube.errors import NotFoundError, RefusedError
+from glm_operator.kube.resources import (
+    CHILDREN,
+    CONTROLLER_REVISION,
+    DEPLOYMENT_OBJECT,
+    POD,
+    RESOURCE_SLICE,
+)
 from glm_operator.manifests.gateway import gateway_name
 from glm_operator.manifests.labels import Owner
 from glm_operator.plan import times
+from glm_operator.plan.dra import drivers_to_ask_for
 from glm_operator.plan.observed import Observed
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,23 @@ async def read_owned(cluster: Cluster, raw: Mapping[str, Any]) -> Reading:
         created_at=times.from_text(metadata["creationTimestamp"]),
     )
     return Reading(observed, gateway_pods(pods, observed))
+
+
+async def read_drivers(cluster: Cluster, observed: Observed) -> frozenset[str]:
+    """Drivers that offer GPUs by dynamic resource allocation, of those that matter to a tier.
+
+    Nothing is asked where nodes offer what the tiers want. A cluster whose API has no
+    ResourceSlices, or does not show them, has none that could be told of.
+    """
+    asked = sorted(drivers_to_ask_for(observed))
+    try:
+        found = await asyncio.gather(
+            *(cluster.find(RESOURCE_SLICE, fields=f"spec.driver={driver}") for driver in asked)
+        )
+    except (NotFoundError, RefusedError) as error:
+        logger.info("%s", error)
+        return frozenset()
+    return frozenset(driver for driver, slices in zip(asked, found, strict=True) if slices)
 
 
 def gateway_pods(pods: Iterable[Mapping[str, Any]], observed: Observed) -> tuple[GatewayPod, ...]:

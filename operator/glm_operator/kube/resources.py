@@ -44,6 +44,9 @@ DISRUPTION_BUDGET = Resource("policy", "v1", "PodDisruptionBudget", "poddisrupti
 ROLE_BINDING = Resource("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings")
 LEASE = Resource("coordination.k8s.io", "v1", "Lease", "leases")
 EVENT = Resource("events.k8s.io", "v1", "Event", "events")
+RESOURCE_SLICE = Resource(
+    "resource.k8s.io", "v1", "ResourceSlice", "resourceslices", namespaced=False
+)
 
 CHILDREN = (SERVICE, CONFIG_MAP, SERVICE_ACCOUNT, DEPLOYMENT, DISRUPTION_BUDGET, ROLE_BINDING)
 """Owned kinds that are applied, not created once."""

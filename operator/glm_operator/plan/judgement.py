@@ -10,6 +10,7 @@ from glm_operator.api.enums import Mode
 from glm_operator.plan.admission import PAUSED_SENTENCE
 from glm_operator.plan.children import routing, waiting_edits
 from glm_operator.plan.conditions import FALSE, TRUE, UNKNOWN, Condition
+from glm_operator.plan.dra import dra_driver
 from glm_operator.plan.observed import Replica
 from glm_operator.plan.replicas import is_finished, is_verified, node_fault
 from glm_operator.plan.scaling import is_fresh
@@ -64,7 +65,8 @@ def judge(scene: Scene, tiers: Sequence[TierPlan]) -> list[Condition]:
 def _planned(scene: Scene, tiers: Sequence[TierPlan]) -> Condition:
     for tier in tiers:
         if tier.course.resolution.engine is None:
-            return Condition(PLANNED, FALSE, reasons.DOES_NOT_FIT, misfit(tier))
+            found = misfit(tier, scene)
+            return Condition(PLANNED, FALSE, found.reason, found.message)
     held = [f"{tier.name} {tier.course.held}" for tier in tiers if tier.course.held]
     held += [f"{part} {PAUSED_SENTENCE}" for part in _waiting(scene, tiers)]
     if held:
@@ -100,15 +102,28 @@ def _sizes(tiers: Sequence[TierPlan]) -> Iterator[str]:
             yield f"{tier.name}: {gpus} per replica, {engine.max_model_len} tokens of context"
 
 
-def misfit(tier: TierPlan) -> str:
+def misfit(tier: TierPlan, scene: Scene) -> Cause:
     """Why nothing fits, in one sentence: the size that came nearest stands for all."""
     rejected = tier.course.resolution.rejected
     if not rejected:
-        resource = tier.spec.placement.accelerator_resource
-        return f"{tier.name}: no node of this cluster offers {resource}."
+        return _not_offered(tier, scene)
     nearest = rejected[0]
     others = f" ({len(rejected) - 1} more in status.plan)" if len(rejected) > 1 else ""
-    return f"{tier.name}: {nearest.option}: {nearest.reason}{others}."
+    sentence = f"{tier.name}: {nearest.option}: {nearest.reason}{others}."
+    return Cause(reasons.DOES_NOT_FIT, sentence)
+
+
+def _not_offered(tier: TierPlan, scene: Scene) -> Cause:
+    resource = tier.spec.placement.accelerator_resource
+    lacks = f"{tier.name}: no node of this cluster offers {resource}"
+    driver = dra_driver(resource)
+    if driver not in scene.observed.drivers:
+        return Cause(reasons.DOES_NOT_FIT, f"{lacks}.")
+    return Cause(
+        reasons.ONLY_DRA,
+        f"{lacks}, and {driver} offers such GPUs by dynamic resource allocation only, which the"
+        " planner does not count: run the vendor's device plugin on the GPU nodes.",
+    )
 
 
 def _available(scene: Scene, name: str, tiers: Sequence[TierPlan]) -> Condition:
@@ -147,7 +162,7 @@ def _why_not(scene: Scene, tier: TierPlan) -> Cause:
     if causes:
         return causes[0]
     if tier.course.resolution.engine is None:
-        return Cause(reasons.DOES_NOT_FIT, misfit(tier))
+        return misfit(tier, scene)
     if tier.course.held:
         return Cause(tier.course.reason, f"{tier.name} {tier.course.held}.")
     if tier.shortage:
@@ -171,8 +186,8 @@ def trouble(replica: Replica, scene: Scene) -> Cause | None:
     if replica.waiting_reason in IMAGE_TROUBLE:
         text = replica.waiting_message or replica.waiting_reason
         return Cause(reasons.IMAGE_PULL_FAILED, f"{replica.name}: {text}")
-    if replica.unschedulable:
-        return Cause(reasons.UNSCHEDULABLE, f"{replica.name}: {replica.unschedulable}")
+    if replica.unschedulable or replica.gates:
+        return _unplaced(replica)
     if replica.verified is False and not is_verified(replica):
         return _unverified(replica)
     # Between two crashes the container runs again, and is no better for it.
@@ -181,6 +196,14 @@ def trouble(replica: Replica, scene: Scene) -> Cause | None:
         text = replica.failure or replica.waiting_message
         return Cause(reasons.ENGINE_FAILED, f"{replica.name}: {text}")
     return None
+
+
+def _unplaced(replica: Replica) -> Cause:
+    if not replica.gates:
+        return Cause(reasons.UNSCHEDULABLE, f"{replica.name}: {replica.unschedulable}")
+    waits = "the scheduler leaves it alone until these gates are lifted"
+    message = f"{replica.name}: {waits}: {', '.join(replica.gates)}."
+    return Cause(reasons.SCHEDULING_GATED, message)
 
 
 def _unverified(replica: Replica) -> Cause:

@@ -185,6 +185,8 @@ class Observed:
     replicas: tuple[Replica, ...] = ()
     revisions: tuple[Revision, ...] = ()
     nodes: tuple[Node, ...] = ()
+    drivers: frozenset[str] = frozenset()
+    """Drivers that offer GPUs by dynamic resource allocation, where no node offers them else."""
     children: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     """(kind, name) -> live manifest of every owned object that is applied, not created."""
     gateways: tuple[GatewayReport, ...] = ()

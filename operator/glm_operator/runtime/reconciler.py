@@ -14,7 +14,7 @@ from glm_operator.kube.client import Cluster
 from glm_operator.kube.errors import KubeError
 from glm_operator.kube.events import EventRecorder
 from glm_operator.kube.execute import Executor, Owner
-from glm_operator.kube.read import Reading, read_object, read_owned
+from glm_operator.kube.read import Reading, read_drivers, read_object, read_owned
 from glm_operator.plan.actions import Action, CreatePod, Plan
 from glm_operator.plan.observed import Defaults, GatewayReport, Observed, Replica, ScalingMemory
 from glm_operator.runtime import troubles
@@ -183,6 +183,7 @@ class Reconciler:
         observed = self._completed(key, reading.observed, known)
         if observed.deleting:
             return _Scene(raw, Plan(status=observed.status, scaling=known.memory), observed)
+        observed = replace(observed, drivers=await read_drivers(self._parts.cluster, observed))
         plan = self._parts.planner(observed, self._now(), self._parts.defaults)
         return _Scene(raw, plan, observed)
 
