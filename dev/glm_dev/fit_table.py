@@ -12,14 +12,14 @@ from pathlib import Path
 
 from glm_operator import catalog
 from glm_operator.api.enums import Quantization
-from glm_operator.catalog import RESERVE_BYTES
-from glm_operator.catalog.gpus import GPU, GPUS, LABEL_PRODUCT
-from glm_operator.plan.fit import GIB, Ask, fit
+from glm_operator.catalog.gpus import GPU, GPUS, labels_of
+from glm_operator.catalog.memory import RESERVE_BYTES
+from glm_operator.plan.fit import fit
 from glm_operator.plan.observed import Node
 from glm_operator.plan.placement import Constraints
+from glm_operator.plan.sizing import GIB, Ask
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "gpus.md"
-RESOURCE = "nvidia.com/gpu"
 GPUS_PER_NODE = 8
 HEADER = f"""\
 # What fits on which GPU
@@ -55,15 +55,15 @@ def _cell(model: catalog.Model, quantization: str, gpu: GPU) -> str:
     """What the planner would choose, or a dash where nothing fits."""
     node = Node(
         name="node",
-        labels={LABEL_PRODUCT: gpu.product},
-        allocatable={RESOURCE: GPUS_PER_NODE},
+        labels=labels_of(gpu),
+        allocatable={gpu.resource: GPUS_PER_NODE},
     )
-    ask = Ask(model, quantization, tensor=0, max_model_len=0, fp8_kv_cache=False)
-    options = fit(ask, Constraints(RESOURCE), [node]).options
+    ask = Ask(model, catalog.Format(quantization))
+    options = fit(ask, Constraints(gpu.resource), [node]).options
     if not options:
         return "-"
     best = options[0]
-    return f"{best.tensor} GPU: {best.full_length_sequences} x {best.max_model_len:,}"
+    return f"{best.sharding.gpus} GPU: {best.full_length_sequences} x {best.max_model_len:,}"
 
 
 def main() -> int:

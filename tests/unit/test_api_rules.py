@@ -24,7 +24,7 @@ GROUPS = (
     rules.GATEWAY,
     rules.SPEC,
     rules.OBJECT,
-    *(rules.tier(preset) for preset in rules.LEGAL_TENSOR),
+    rules.tier("heads", *rules.CONTEXT_LIMITS),
 )
 ALL: tuple[Rule, ...] = tuple(rule for group in GROUPS for rule in group)
 

@@ -16,11 +16,13 @@ from object_cases import FLASH, TEXT, TEXT_TIER, base, changed
 
 LABELS = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3", "nvidia.com/gpu.memory": "81559"}
 ROOMY = Node("gpu-1", LABELS, allocatable={"nvidia.com/gpu": 8})
+LARGE = Node("gpu-2", {"nvidia.com/gpu.memory": "183359"}, allocatable={"nvidia.com/gpu": 8})
 EMPTY = Node("cpu-1")
 
 SITUATIONS = {
     "fits": (base(), ROOMY),
     "text": (changed({TEXT: TEXT_TIER}), ROOMY),
+    "text with a choice": (changed({TEXT: TEXT_TIER}), LARGE),
     "does not fit": (base(), EMPTY),
     "plan": (changed({"spec.mode": "Plan"}), ROOMY),
     "paused": (changed({"spec.mode": "Paused"}), ROOMY),

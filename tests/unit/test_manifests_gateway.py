@@ -32,8 +32,8 @@ def config() -> gateway.GatewayConfig:
         max_held_requests=512,
         aliases={"gpt-4o": "auto", "house-vision": "flagship"},
         tiers={
-            "flash": gateway.TierRoute("glm-4.6v-flash", 65_536, 8, 300, "vision-flash"),
-            "flagship": gateway.TierRoute("glm-4.6v", 131_072, 16, 300, "vision-flagship"),
+            "flash": gateway.TierRoute("glm-4.6v-flash", 65_536, 8, 0, 300, "vision-flash"),
+            "flagship": gateway.TierRoute("glm-4.6v", 131_072, 16, 0, 300, "vision-flagship"),
         },
     )
 

@@ -47,8 +47,9 @@ def test_a_cluster_that_offers_gpus_only_by_dra_says_so_with_the_way_out() -> No
 
 @pytest.mark.parametrize("drivers", [frozenset(), frozenset({"gpu.amd.com"})])
 def test_no_gpu_of_the_kind_asked_for_is_no_gpu(drivers: frozenset[str]) -> None:
-    message = f"flagship: no node of this cluster offers {GPU}."
-    assert planned(drivers) == ("DoesNotFit", message)
+    reason, message = planned(drivers)
+    assert reason == "DoesNotFit"
+    assert message.startswith(f"flagship: no node of this cluster offers {GPU}. It would fit with")
 
 
 class Reader(FakeCluster):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from cluster_model import GPU, gpu_node
 from glm_operator import catalog
-from glm_operator.plan.fit import Ask, Fit, Hosting, fit
+from glm_operator.catalog import Format, Sharding, gpus
+from glm_operator.plan.advice import helps
+from glm_operator.plan.fit import Fit, fit
+from glm_operator.plan.hosting import Hosting
 from glm_operator.plan.observed import Node, Taint
 from glm_operator.plan.placement import Constraints
+from glm_operator.plan.sizing import Ask
 from plan_builders import engine
 
 ANY = Constraints(GPU)
@@ -18,17 +24,13 @@ A100_40 = ("NVIDIA-A100-SXM4-40GB", 40_960)
 L4 = ("NVIDIA-L4", 23_034)
 
 
-def sized(
-    preset: str,
-    quantization: str,
-    gpu: tuple[str, int],
-    gpus: int,
-    tensor: int = 0,
-    length: int = 0,
-    fp8: bool = False,
-) -> Fit:
-    ask = Ask(catalog.get(preset), quantization, tensor, length, fp8)
-    return fit(ask, ANY, [gpu_node("node-1", gpus, *gpu)])
+FLAGSHIP_FP8 = Ask(catalog.get("GLM-4.6V"), Format("FP8"))
+
+
+def sized(preset: str, form: str | Format, gpu: tuple[str, int], count: int, **wanted: Any) -> Fit:
+    kind = Format(form) if isinstance(form, str) else form
+    ask = Ask(catalog.get(preset), kind, **wanted)
+    return fit(ask, ANY, [gpu_node("node-1", count, *gpu)])
 
 
 @pytest.mark.parametrize(
@@ -66,13 +68,29 @@ def test_two_gpus_with_the_full_context_come_before_one_with_less() -> None:
 
 
 def test_an_explicit_length_is_kept_or_refused() -> None:
-    assert sized("GLM-4.6V", "FP8", H200, 1, length=65_536).options[0].max_model_len == 65_536
-    assert sized("GLM-4.6V", "FP8", H200, 1, length=131_072).options == ()
+    kept = sized("GLM-4.6V", "FP8", H200, 1, max_model_len=65_536, kv_cache="BF16")
+    refused = sized("GLM-4.6V", "FP8", H200, 1, max_model_len=131_072, kv_cache="BF16")
+    assert (kept.options[0].max_model_len, refused.options) == (65_536, ())
+
+
+def test_an_automatic_cache_is_fp8_only_where_bf16_fits_nowhere() -> None:
+    explicit = sized("GLM-4.6V", "FP8", H200, 1, max_model_len=131_072)
+    assert [one.fp8_kv_cache for one in explicit.options] == [True]
+    assert "costs some accuracy" in explicit.options[0].warnings[0]
+    assert "tensor 1 on" in explicit.rejected[-1].option
+    assert not sized("GLM-4.6V", "FP8", H200, 1).options[0].fp8_kv_cache
+
+
+def test_an_automatic_cache_is_never_fp8_on_gpus_without_fp8_units() -> None:
+    a100 = ("NVIDIA-A100-SXM4-80GB", 81_920)
+    wanted = {"tensor": 2, "max_model_len": 131_072, "sequences": 2}
+    assert sized("GLM-4.6V", "FP8", a100, 8, **wanted).options == ()
+    assert sized("GLM-4.6V", "FP8", H100, 8, **wanted).options[0].fp8_kv_cache
 
 
 def test_an_fp8_cache_holds_twice_as_much() -> None:
-    whole = sized("GLM-4.6V", "FP8", H200, 1, length=65_536).options[0]
-    half = sized("GLM-4.6V", "FP8", H200, 1, length=131_072, fp8=True).options[0]
+    whole = sized("GLM-4.6V", "FP8", H200, 1, max_model_len=65_536).options[0]
+    half = sized("GLM-4.6V", "FP8", H200, 1, max_model_len=131_072, kv_cache="FP8").options[0]
     assert half.kv_tokens - 2 * whole.kv_tokens in (0, 1)
 
 
@@ -100,16 +118,122 @@ def test_a_size_that_does_not_fit_is_refused_with_its_figure(
 
 
 def test_the_rejection_that_came_nearest_is_first() -> None:
-    ask = Ask(catalog.get("GLM-4.6V"), "FP8", 0, 0, False)
     near, far = gpu_node("a", 2, "NVIDIA-L40S", 46_068), gpu_node("b", 4, *L4)
-    rejected = fit(ask, ANY, [far, near]).rejected
+    rejected = fit(FLAGSHIP_FP8, ANY, [far, near]).rejected
     assert rejected[0].option == "tensor 4 on 2 x NVIDIA-L40S (44.5 GiB)"
 
 
 def test_grouped_checkpoints_are_not_split_by_the_planner() -> None:
     found = sized("GLM-4.6V", "INT4", H100, 8)
     assert [one.tensor for one in found.options] == [1]
-    assert any("INT4 groups" in one.reason for one in found.rejected)
+    assert any("INT4 in groups of 128" in one.reason for one in found.rejected)
+
+
+def test_an_explicit_size_that_groups_forbid_is_kept_with_a_warning() -> None:
+    (option,) = sized("GLM-4.6V", "INT4", H100, 8, tensor=2).options
+    assert "starts only if the checkpoint leaves that layer unquantised" in option.warnings[0]
+
+
+def test_stages_are_looked_at_where_nothing_fits_without_them() -> None:
+    best = sized("GLM-4.6V", "INT4", ("NVIDIA-L40S", 46_068), 8).options[0]
+    assert (best.tensor, best.pipeline, best.max_model_len) == (1, 4, 131_072)
+    assert all(one.pipeline == 1 for one in sized("GLM-4.6V", "FP8", H100, 8).options)
+
+
+def test_explicit_stages_are_kept() -> None:
+    options = sized("GLM-4.6V", "FP8", H100, 8, pipeline=2).options
+    assert {one.pipeline for one in options} == {2}
+    assert options[0].sharding.gpus == 2
+
+
+def test_an_automatic_length_leaves_the_sequences_that_are_asked_for() -> None:
+    found = sized("GLM-4.6V", "FP8", H100, 2, sequences=4).options[0]
+    assert (found.max_model_len, found.full_length_sequences) == (41_984, 4)
+
+
+def test_an_automatic_length_holds_an_image_of_the_largest_size() -> None:
+    l4 = ("NVIDIA-L4", 23_034)
+    assert sized("GLM-4.6V", "FP8", l4, 8).options == ()
+    assert sized("GLM-4.6V", "FP8", l4, 8, max_model_len=2048).options
+
+
+@pytest.mark.parametrize(
+    ("count", "gpu", "batch"), [(2, H100, 164), (8, H200, 256), (1, H200, 111)]
+)
+def test_a_replica_runs_as_many_short_requests_as_its_cache_holds(
+    count: int, gpu: tuple[str, int], batch: int
+) -> None:
+    assert sized("GLM-4.6V", "FP8", gpu, count).options[0].max_num_seqs == batch
+
+
+@pytest.mark.parametrize(
+    ("form", "gpu", "words"),
+    [("FP8", "A100-80GB", "has no FP8 units"), ("FP8", "L40S-48GB", ""), ("BF16", "A40-48GB", "")],
+)
+def test_fp8_weights_without_fp8_units_are_allowed_with_a_warning(
+    form: str, gpu: str, words: str
+) -> None:
+    row = gpus.named(gpu)
+    assert row is not None
+    node = Node("n", gpus.labels_of(row), allocatable={GPU: 8})
+    best = fit(Ask(catalog.get("GLM-4.6V-Flash"), Format(form)), ANY, [node]).options[0]
+    assert [words in one for one in best.warnings] == ([True] if words else [])
+
+
+def amd_node(name: str, count: int = 8) -> Node:
+    row = gpus.named(name)
+    assert row is not None
+    return Node("amd-1", gpus.labels_of(row), allocatable={gpus.AMD_RESOURCE: count})
+
+
+@pytest.mark.parametrize(("form", "fits"), [("BF16", True), ("FP8", False)])
+def test_amd_gpus_without_fp8_units_take_only_bf16(form: str, fits: bool) -> None:
+    ask = Ask(catalog.get("GLM-4.6V-Flash"), Format(form))
+    found = fit(ask, Constraints(gpus.AMD_RESOURCE), [amd_node("MI210-64GB")])
+    assert bool(found.options) is fits
+
+
+def test_the_flagship_fits_one_large_amd_gpu() -> None:
+    wanted = Constraints(gpus.AMD_RESOURCE)
+    best = fit(FLAGSHIP_FP8, wanted, [amd_node("MI300X-192GB")]).options[0]
+    assert (best.sharding, best.full_length_sequences) == (Sharding(1), 2)
+
+
+@pytest.mark.parametrize(
+    ("ask", "count", "gpu", "first"),
+    [
+        (Ask(catalog.get("GLM-4.6V"), Format("BF16")), 2, H100, "a checkpoint in FP8 (tensor 2"),
+        (
+            Ask(catalog.get("GLM-4.6V"), Format("FP8"), max_model_len=131_072, kv_cache="BF16"),
+            1,
+            H200,
+            "context.maxModelLen: 113664 or less",
+        ),
+        (
+            Ask(catalog.get("GLM-4.6V"), Format("FP8"), tensor=1),
+            4,
+            H100,
+            "parallelism.tensor: 2 and pipeline: 1",
+        ),
+        (
+            Ask(catalog.get("GLM-4.6V"), Format("FP8"), sequences=8, max_model_len=131_072),
+            2,
+            H100,
+            "context.fullLengthSequences: 1",
+        ),
+        (Ask(catalog.get("GLM-4.6V"), Format("FP8")), 1, L4, "a node of 2 x H100-80GB"),
+    ],
+)
+def test_the_smallest_change_that_would_help_comes_first(
+    ask: Ask, count: int, gpu: tuple[str, int], first: str
+) -> None:
+    node = gpu_node("n", count, *gpu)
+    assert fit(ask, ANY, [node]).options == ()
+    assert helps(ask, ANY, [node])[0].startswith(first)
+
+
+def test_help_without_any_node_names_one_that_would_do() -> None:
+    assert helps(FLAGSHIP_FP8, ANY, []) == ("a node of 2 x H100-80GB",)
 
 
 def test_nodes_that_placement_leaves_out_are_told_once_per_reason() -> None:
@@ -122,7 +246,7 @@ def test_nodes_that_placement_leaves_out_are_told_once_per_reason() -> None:
         )
         for index in range(9)
     ]
-    rejected = fit(Ask(catalog.get("GLM-4.6V"), "FP8", 0, 0, False), ANY, tainted).rejected
+    rejected = fit(FLAGSHIP_FP8, ANY, tainted).rejected
     assert [(one.option, "taint x" in one.reason) for one in rejected] == [
         ("node n-0 and 8 like it", True)
     ]
@@ -134,12 +258,12 @@ def test_nodes_that_placement_leaves_out_are_told_once_per_reason() -> None:
 )
 def test_gpus_of_unknown_memory_are_refused(labels: dict[str, str], words: str) -> None:
     node = Node("n", labels, allocatable={GPU: 8})
-    rejected = fit(Ask(catalog.get("GLM-4.6V"), "FP8", 0, 0, False), ANY, [node]).rejected
+    rejected = fit(FLAGSHIP_FP8, ANY, [node]).rejected
     assert words in rejected[0].reason
 
 
 def test_nodes_without_the_resource_are_not_mentioned() -> None:
-    found = fit(Ask(catalog.get("GLM-4.6V"), "FP8", 0, 0, False), ANY, [Node("cpu")])
+    found = fit(FLAGSHIP_FP8, ANY, [Node("cpu")])
     assert found == Fit((), ())
 
 

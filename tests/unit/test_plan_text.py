@@ -59,6 +59,7 @@ def test_the_gateway_is_told_that_text_takes_no_images() -> None:
         "model": "glm-4.6",
         "contextTokens": 202_752,
         "maxImages": 0,
+        "maxVideos": 0,
         "holdTimeoutSeconds": 300,
         "service": "vision-text",
         "endpoints": [],

@@ -12,11 +12,11 @@ import yaml
 from glm_operator import cli
 from glm_operator.api.v1alpha1 import GLMDeployment
 from glm_operator.catalog import gpus
-from glm_operator.catalog.shapes import NVIDIA, OFFERS, Offer
 from glm_operator.preview.errors import InvalidInputError
 from glm_operator.preview.shapes import nodes_of_shapes
 from object_cases import FLAGSHIP, FLASH, REMOVED, base, changed
 
+NVIDIA = "nvidia.com/gpu"
 OBJECT = GLMDeployment.parse(base())
 
 
@@ -27,7 +27,7 @@ def test_a_shape_is_one_node_and_a_number_before_it_makes_more() -> None:
         "node-2-4xl40s-48gb",
         "node-3-4xl40s-48gb",
     ]
-    assert [dict(node.allocatable) for node in nodes] == [{NVIDIA: 8}, {NVIDIA: 4}, {NVIDIA: 4}]
+    assert [dict(node.allocatable) for node in nodes] == [{NVIDIA: count} for count in (8, 4, 4)]
 
 
 def test_case_does_not_matter() -> None:
@@ -43,7 +43,7 @@ def test_case_does_not_matter() -> None:
         ("0xH100-80GB", "use 1 to 10000 nodes of 1 to 64 GPUs"),
         ("0x8xH100-80GB", "use 1 to 10000 nodes of 1 to 64 GPUs"),
         ("999999999x8xH100-80GB", "use 1 to 10000 nodes of 1 to 64 GPUs"),
-        ("8xX9000-80GB", "no GPU X9000 is known: use one of B200-180GB, H200-141GB, H100-80GB,"),
+        ("8xX9000-80GB", "no GPU X9000 is known: use one of GB200-186GB, B200-180GB, H200-141GB,"),
         ("8xH100-81GB", "no H100 has 81 GB: use H100-80GB"),
         ("8xa100-48GB", "no A100 has 48 GB: use A100-80GB or A100-40GB"),
     ],
@@ -71,22 +71,18 @@ def test_each_tier_may_count_other_gpus() -> None:
     assert len(nodes_of_shapes(shapes, GLMDeployment.parse(mixed))) == 2
 
 
-OF_NVIDIA = [offer for offer in OFFERS if offer.resource == NVIDIA]
-
-
-@pytest.mark.parametrize("offer", OF_NVIDIA, ids=lambda offer: offer.name)
-def test_the_label_of_an_offer_leads_to_a_gpu_of_its_size(offer: Offer) -> None:
-    row = gpus.known(offer.label)
-    assert row is not None
+@pytest.mark.parametrize("row", gpus.GPUS, ids=lambda row: row.name)
+def test_every_gpu_of_the_catalogue_has_a_shape_of_its_size(row: gpus.GPU) -> None:
+    counted = changed(
+        {f"{tier}.placement.acceleratorResource": row.resource for tier in (FLAGSHIP, FLASH)}
+    )
+    (node,) = nodes_of_shapes([f"2x{row.name}"], GLMDeployment.parse(counted))
+    found = gpus.of_labels(node.labels, row.resource)
+    assert found is not None
+    assert (found.memory_mib, found.capability) == (row.memory_mib, row.capability)
     # Sold gigabytes are 1000 or 1024 MiB, and the driver and error correction keep some.
-    assert offer.gigabytes * 930 <= row.memory_mib <= offer.gigabytes * 1025
-
-
-def test_every_gpu_of_the_catalogue_has_an_offer() -> None:
-    rows = {row for offer in OFFERS if (row := gpus.known(offer.label))}
-    assert {row.product for row in gpus.GPUS} - {row.product for row in rows} <= {
-        "NVIDIA-A100-80GB"
-    }
+    sold = int(row.name.rpartition("-")[2].removesuffix("GB"))
+    assert sold * 930 <= row.memory_mib <= sold * 1025
 
 
 def planned(tmp_path: Path, obj: Any, *flags: str) -> int:

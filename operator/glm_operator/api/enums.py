@@ -33,6 +33,7 @@ class KVCacheDType(StrEnum):
     """Number format of the key-value cache."""
 
     AUTO = "Auto"
+    BF16 = "BF16"
     FP8 = "FP8"
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from glm_operator.api import flags
+from glm_operator.api import flags, names
 from glm_operator.api.fields import KEY_LIMIT, LABEL_KEY
 from glm_operator.api.model import Rule
 
@@ -25,18 +25,19 @@ URI = (
 )
 """No path segment begins with a dot, so none leaves its volume."""
 SERVED_NAMES = ("glm-4.6v", "glm-4.6v-flash", "glm-4.6")
-"""Model names that belong to the tiers."""
-LEGAL_TENSOR = {
-    "GLM-4.6V": (1, 2, 4, 8, 16, 32),
-    "GLM-4.6V-Flash": (1, 2, 4, 8, 16, 32),
-    "GLM-4.6": (1, 2, 4, 8, 16, 32),
+"""Model names that belong to the tiers; those of older presets may be aliases for newer ones."""
+LEGAL_TENSOR = (1, 2, 4, 8, 16, 32)
+"""Legal tensor parallel sizes of every model; the catalogue derives the same from their shapes."""
+CONTEXT_LIMITS = {
+    "GLM-4.6V": 131_072,
+    "GLM-4.5V": 65_536,
+    "GLM-4.6V-Flash": 131_072,
+    "GLM-4.1V-9B-Thinking": 65_536,
+    "GLM-4.6": 202_752,
 }
-"""Legal tensor parallel sizes by preset; the catalogue derives the same from the models' shapes."""
-TENSOR_WHY = {
-    "GLM-4.6V": "96 attention heads and 8 key-value heads are split evenly",
-    "GLM-4.6V-Flash": "32 attention heads and 2 key-value heads are split evenly",
-    "GLM-4.6": "96 attention heads and 8 key-value heads are split evenly",
-}
+"""Longest conversation of each model in tokens; the catalogue has the same."""
+GROUP_SIZES = {"BF16": (0,), "FP8": (0, 128), "INT4": (0, 32, 64, 128)}
+"""Group sizes by quantization; 0 is the usual one."""
 SHORTEST_CONTEXT = 2048
 """Tokens; less does not hold the functional checks of a new replica."""
 
@@ -65,6 +66,15 @@ MODEL = (
         "revision names a commit on the hub, leave it empty unless uri begins with hf://",
         lambda model: not model.revision or model.uri.startswith("hf://"),
         given=("revision", "uri"),
+    ),
+    Rule(
+        "model-group-size",
+        "self.groupSize == 0 || (self.quantization == 'FP8' && self.groupSize == 128)"
+        " || (self.quantization == 'INT4' && self.groupSize in [32, 64, 128])",
+        "BF16 has no groups, FP8 one scale per output (0) or blocks of 128, INT4 groups of 32, 64"
+        " or 128 (0 is 128)",
+        lambda model: model.group_size in GROUP_SIZES[model.quantization],
+        given=("groupSize", "quantization"),
     ),
 )
 
@@ -179,19 +189,31 @@ PLACEMENT = (
 )
 
 
-def tier(preset: str) -> tuple[Rule, ...]:
-    """The rules of a tier that serves one preset."""
-    legal = LEGAL_TENSOR[preset]
-    sizes = ", ".join(map(str, legal))
-    sentence = f"it must be Auto or one of {sizes} for {preset}, whose"
+def tier(why: str, *presets: str) -> tuple[Rule, ...]:
+    """The rules of a tier that serves one of some presets.
+
+    `why`: what tensor parallelism divides in them.
+    """
+    sizes = ", ".join(map(str, LEGAL_TENSOR))
     tensor = Rule(
         "tensor-legal",
-        f"self.parallelism.tensor in {quoted(('Auto', *map(str, legal)))}",
-        f"{sentence} {TENSOR_WHY[preset]}",
-        lambda tier: tier.parallelism.tensor in ("Auto", *map(str, legal)),
+        f"self.parallelism.tensor in {quoted(('Auto', *map(str, LEGAL_TENSOR)))}",
+        f"it must be Auto or one of {sizes}, so that {why} divide evenly",
+        lambda tier: tier.parallelism.tensor in ("Auto", *map(str, LEGAL_TENSOR)),
         given=("parallelism.tensor",),
     )
-    return (tensor,)
+    return (tensor, *(_context_limit(preset) for preset in presets))
+
+
+def _context_limit(preset: str) -> Rule:
+    limit = CONTEXT_LIMITS[preset]
+    return Rule(
+        "context-limit",
+        f"self.model.preset != '{preset}' || self.context.maxModelLen <= {limit}",
+        f"{preset} holds at most {limit} tokens, and 0 is the longest that fits",
+        lambda tier: tier.model.preset != preset or tier.context.max_model_len <= limit,
+        given=("context.maxModelLen",),
+    )
 
 
 SCALING = (
@@ -215,7 +237,7 @@ FLASH = (
     Rule(
         "expert-dense",
         "self.parallelism.expert != 'Enabled'",
-        "parallelism.expert Enabled needs a mixture of experts, and GLM-4.6V-Flash is dense:"
+        "parallelism.expert Enabled needs a mixture of experts, and the models of flash are dense:"
         " leave it Auto",
         lambda tier: tier.parallelism.expert != "Enabled",
     ),
@@ -265,6 +287,20 @@ GATEWAY = (
 )
 
 
+_ALIASES = "self.gateway.modelAliases"
+_AUTO = "self.routing.autoModel"
+
+
+def _served_names(spec: Any) -> set[str]:
+    return {tier.model.preset.lower() for _, tier in spec.tiers.items()}
+
+
+def _shadowed(tier: str) -> str:
+    """CEL: no alias and not autoModel is the name under which a tier's own preset is served."""
+    name = f"self.tiers.{tier}.model.preset.lowerAscii()"
+    return f"(!has(self.tiers.{tier}) || !({name} in {_ALIASES} || {name} == {_AUTO}))"
+
+
 def _alias_targets_exist(spec: Any) -> bool:
     tiers = {
         "auto": True,
@@ -275,8 +311,6 @@ def _alias_targets_exist(spec: Any) -> bool:
     return all(tiers[target] for target in spec.gateway.model_aliases.values())
 
 
-_ALIASES = "self.gateway.modelAliases"
-
 SPEC = (
     Rule(
         "auto-shadows-model",
@@ -284,6 +318,15 @@ SPEC = (
         f"it must not be a tier's own model name ({', '.join(SERVED_NAMES)})",
         lambda spec: spec.routing.auto_model not in SERVED_NAMES,
         given=("routing.autoModel",),
+    ),
+    Rule(
+        "alias-shadows-preset",
+        " && ".join(_shadowed(tier) for tier in names.TIERS),
+        "gateway.modelAliases and routing.autoModel must not be the name of a model that a tier"
+        " serves (its preset in small letters)",
+        lambda spec: (
+            not _served_names(spec) & {spec.routing.auto_model, *spec.gateway.model_aliases}
+        ),
     ),
     Rule(
         "alias-shadows-auto",

@@ -57,8 +57,12 @@ class PlannedTier(Model):
     """Product name of the GPUs that the size was computed for."""
     tensor: Count | None = None
     """GPUs that one replica is split over."""
+    pipeline: Count | None = None
+    """Stages of layers, each on so many GPUs."""
     expert: Literal["Enabled", "Disabled"] | None = None
-    """Whether whole experts are spread over these GPUs."""
+    """Whether whole experts are spread over the GPUs of a stage."""
+    kv_cache_dtype: Literal["BF16", "FP8"] | None = None
+    """Number format of the key-value cache."""
     gpus_per_replica: Count | None = None
     """GPUs that one replica takes, all on one node."""
     nodes: tuple[ShortText, ...] | None = Field(
@@ -72,11 +76,33 @@ class PlannedTier(Model):
     full_length_sequences: Count | None = None
     """Conversations of full length that one replica holds at once."""
     headroom_bytes: Bytes | None = None
-    """Memory per GPU that is left beside one conversation of full length."""
+    """Memory per GPU that is left beside the conversations of full length that were asked for."""
+    gpu_weight_bytes: Bytes | None = None
+    """Weights on each GPU, of the fullest stage."""
+    max_num_seqs: Count | None = None
+    """Requests that one replica runs at once; 0 is vLLM's default."""
+    max_num_batched_tokens: Count | None = None
+    """Tokens that one step of the engine works on."""
+    cpu: ShortText | None = None
+    """CPU request of one replica."""
+    memory: ShortText | None = None
+    """Memory request and limit of one replica, shared memory included."""
+    shared_memory_bytes: Bytes | None = None
+    """Size of /dev/shm."""
+    checkpoint_bytes: Bytes | None = None
+    """Size of the weights on disk."""
+    warnings: tuple[Text, ...] | None = Field(default=None, max_length=16, json_schema_extra=ATOMIC)
+    """What one should know before buying or starting it, in sentences."""
+    alternatives: tuple[RejectedOption, ...] | None = Field(
+        default=None, max_length=256, json_schema_extra=ATOMIC
+    )
+    """Ways of running the tier that fit too, and why another was taken."""
+    help: tuple[Text, ...] | None = Field(default=None, max_length=16, json_schema_extra=ATOMIC)
+    """What would help where the tier does not fit or has no room, the smallest change first."""
     rejected: tuple[RejectedOption, ...] | None = Field(
         default=None, max_length=256, json_schema_extra=ATOMIC
     )
-    """Every way of running the tier that was not taken, with its reason."""
+    """Every way of running the tier that does not fit, with its reason, the nearest first."""
 
 
 class PlanStatus(Model):

@@ -53,19 +53,22 @@ class ModelSource(Model):
     quantization: Quantization
     """Number format of the checkpoint's weights, from which the plan computes their size.
     RestartsTier."""
+    group_size: int = Field(default=0, ge=0, le=128)
+    """Weights of the checkpoint that share one scale; 0 is the usual: groups of 128 in INT4, one
+    scale per output in FP8. In FP8, 128 means blocks of 128 by 128. RestartsTier."""
 
 
 class FlagshipModel(ModelSource):
     """The model of the flagship tier."""
 
-    preset: Literal["GLM-4.6V"]
+    preset: Literal["GLM-4.6V", "GLM-4.5V"]
     """Catalogue entry with the model's shapes, limits and parsers. RestartsTier."""
 
 
 class FlashModel(ModelSource):
     """The model of the flash tier."""
 
-    preset: Literal["GLM-4.6V-Flash"]
+    preset: Literal["GLM-4.6V-Flash", "GLM-4.1V-9B-Thinking"]
     """Catalogue entry with the model's shapes, limits and parsers. RestartsTier."""
 
 
@@ -123,6 +126,9 @@ class Parallelism(Model):
     tensor: str = Field(default="Auto", max_length=4, pattern=r"^(Auto|[1-9][0-9]?)$")
     """GPUs that one replica is split over, as a string; Auto is the smallest number that fits.
     RestartsTier."""
+    pipeline: str = Field(default="Auto", max_length=4, pattern=r"^(Auto|1|2|4|8)$")
+    """Stages of layers that one replica is spread over, each on as many GPUs as tensor says. Auto
+    is 1, unless tensor is Auto too and nothing fits without stages. RestartsTier."""
     expert: Expert = Expert.AUTO
     """Whether whole experts are spread over the GPUs of a replica. Auto is Enabled for a mixture of
     experts on more than one GPU. RestartsTier."""
@@ -133,19 +139,15 @@ class Context(Model):
 
     rules: ClassVar[tuple[Rule, ...]] = rules.CONTEXT
 
-    max_model_len: int = Field(default=0, ge=0, le=131072)
+    max_model_len: int = Field(default=0, ge=0, le=202752)
     """Longest conversation in tokens, images and answer included; 0 is the longest that fits, at
     most the model's own limit. RestartsTier."""
     kv_cache_dtype: KVCacheDType = KVCacheDType.AUTO
-    """Number format of the key-value cache: Auto is BF16, FP8 doubles what fits. RestartsTier."""
-
-
-class TextContext(Context):
-    """How long a conversation with the text model may be."""
-
-    max_model_len: int = Field(default=0, ge=0, le=202_752)
-    """Longest conversation in tokens, answer included; 0 is the longest that fits, at most the
-    model's own limit. RestartsTier."""
+    """Number format of the key-value cache: FP8 holds twice as much and costs some accuracy. Auto
+    is BF16 unless nothing fits, then FP8 on GPUs that compute in it. RestartsTier."""
+    full_length_sequences: int = Field(default=1, ge=1, le=1024)
+    """Conversations of full length that one replica must hold at once; an automatic length leaves
+    room for so many. RestartsTier."""
 
 
 class Multimodal(Model):
@@ -153,6 +155,9 @@ class Multimodal(Model):
 
     max_images_per_request: int = Field(default=16, ge=1, le=256)
     """Images in one request, those of earlier turns included. RestartsTier."""
+    max_videos_per_request: int = Field(default=0, ge=0, le=4)
+    """Videos in one request; more than 0 doubles the memory that the plan keeps free for the
+    encoder. RestartsTier."""
 
 
 class ThinkingDefaults(Model):
@@ -242,6 +247,11 @@ class Tier(Model):
         """Images that one request may carry; 0: the model takes text only."""
         return 0
 
+    @property
+    def max_videos(self) -> int:
+        """Videos that one request may carry."""
+        return 0
+
 
 class SeeingTier(Tier):
     """What the tiers of models with vision have in common."""
@@ -255,11 +265,19 @@ class SeeingTier(Tier):
         """Images that one request may carry."""
         return self.multimodal.max_images_per_request
 
+    @property
+    @override
+    def max_videos(self) -> int:
+        """Videos that one request may carry."""
+        return self.multimodal.max_videos_per_request
+
 
 class FlagshipTier(SeeingTier):
     """GLM-4.6V, the large mixture of experts: a fixed number of replicas over several GPUs each."""
 
-    rules: ClassVar[tuple[Rule, ...]] = rules.tier("GLM-4.6V")
+    rules: ClassVar[tuple[Rule, ...]] = rules.tier(
+        "96 attention heads and 8 key-value heads", "GLM-4.6V", "GLM-4.5V"
+    )
 
     model: FlagshipModel
     """Which model, and where its weights are. RestartsTier."""
@@ -270,12 +288,12 @@ class FlagshipTier(SeeingTier):
 class TextTier(Tier):
     """GLM-4.6, the large text model: a fixed number of replicas over several GPUs each."""
 
-    rules: ClassVar[tuple[Rule, ...]] = rules.tier("GLM-4.6")
+    rules: ClassVar[tuple[Rule, ...]] = rules.tier(
+        "96 attention heads and 8 key-value heads", "GLM-4.6"
+    )
 
     model: TextModel
     """Which model, and where its weights are. RestartsTier."""
-    context: TextContext = TextContext()
-    """How long a conversation may be. RestartsTier."""
     replicas: int = Field(default=1, ge=1, le=64)
     """Number of replicas. Live."""
 
@@ -310,7 +328,12 @@ class Scaling(Model):
 class FlashTier(SeeingTier):
     """GLM-4.6V-Flash, the small dense model: replicas that come and go with the work."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (*rules.tier("GLM-4.6V-Flash"), *rules.FLASH)
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *rules.tier(
+            "32 attention heads and 2 key-value heads", "GLM-4.6V-Flash", "GLM-4.1V-9B-Thinking"
+        ),
+        *rules.FLASH,
+    )
 
     model: FlashModel
     """Which model, and where its weights are. RestartsTier."""

@@ -1,37 +1,46 @@
 """What we know of each model and each GPU: shapes, bytes, parsers, legal sharding. Pure."""
 
+from glm_operator.catalog.formats import Format
 from glm_operator.catalog.gpus import GPU, GPUS
+from glm_operator.catalog.layers import parameters
 from glm_operator.catalog.memory import (
-    RESERVE_BYTES,
-    gpu_weight_bytes,
+    Budget,
+    budget,
+    checkpoint_bytes,
     kv_bytes_per_token,
-    kv_cache_bytes,
-    usable_bytes,
+    part_bytes,
+    stage_weight_bytes,
     weight_bytes,
 )
-from glm_operator.catalog.models import MODELS, Model, UnknownPreset, get
+from glm_operator.catalog.models import MODELS, Model, UnknownPreset, get, of_tier
 from glm_operator.catalog.sharding import (
-    automatic_tensor,
+    Sharding,
     group_refusal,
     head_refusal,
     legal_tensor,
+    refusal,
 )
 
 __all__ = [
     "GPU",
     "GPUS",
     "MODELS",
-    "RESERVE_BYTES",
+    "Budget",
+    "Format",
     "Model",
+    "Sharding",
     "UnknownPreset",
-    "automatic_tensor",
+    "budget",
+    "checkpoint_bytes",
     "get",
-    "gpu_weight_bytes",
     "group_refusal",
     "head_refusal",
     "kv_bytes_per_token",
-    "kv_cache_bytes",
     "legal_tensor",
-    "usable_bytes",
+    "of_tier",
+    "parameters",
+    "part_bytes",
+    "refusal",
+    "stage_weight_bytes",
     "weight_bytes",
 ]

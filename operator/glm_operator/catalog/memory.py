@@ -2,12 +2,20 @@
 
 What vLLM 0.32 does (v1/worker/gpu_worker.py): it takes `gpu_memory_utilization` of the whole
 device, subtracts weights, the profiled peak of activations and CUDA graphs, and makes the rest
-KV cache. It refuses to start where that holds no request of `max_model_len`.
+KV cache. It refuses to start where that holds no request of `max_model_len`. With pipeline
+parallelism every stage gets as many blocks of cache as the tightest one holds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from glm_operator.catalog import layers
+from glm_operator.catalog.formats import Format
 from glm_operator.catalog.models import GIB, Model
+from glm_operator.catalog.sharding import Sharding, stage_layers
 
 UTILIZATION_PERCENT = 92
 """Default of --gpu-memory-utilization in vLLM 0.32, in percent of the device's memory."""
@@ -15,59 +23,90 @@ UTILIZATION_PERCENT = 92
 RESERVE_BYTES = 6 * GIB
 """Per GPU, for activations, the encoder's profile run, CUDA graphs, CUDA context and NCCL.
 
-An estimate for images without video; the one figure of the plan that is not arithmetic.
+An estimate for images without video, not yet measured on a GPU; with VIDEO_RESERVE_BYTES the one
+figure of the plan that is not arithmetic.
 """
-
-INT4_GROUP = 128
-"""Weights that share one scale in an INT4 checkpoint (AWQ and GPTQ as usually published)."""
-
-_SCALE_BYTES = 2
+VIDEO_RESERVE_BYTES = 12 * GIB
+"""The same where requests may hold a video: the encoder is profiled with its 30,000 tokens."""
 
 
-def _fp8_scales(quantised: int) -> int:
-    """Bytes of per-channel FP8 scales: 0.16 GB for 105.6 G parameters of GLM-4.6V."""
-    return quantised * 15 // 10_000
+def reserve_bytes(videos: int) -> int:
+    """Bytes of each GPU that are neither weights nor KV cache. `videos`: most in one request."""
+    return VIDEO_RESERVE_BYTES if videos else RESERVE_BYTES
 
 
-def weight_bytes(model: Model, quantization: str, group: int = INT4_GROUP) -> int:
-    """Bytes of all weights in GPU memory.
+@cache
+def part_bytes(model: Model, form: Format) -> Mapping[str, int]:
+    """Bytes of the weights of one replica by part; they add up to `weight_bytes`."""
+    shapes, found = model.shapes, dict[str, int]()
+    for layer in range(shapes.layers):
+        for one in layers.linears(shapes, layer):
+            found[one.part] = found.get(one.part, 0) + form.weight_bytes(one)
+        small = layers.biases(shapes) + layers.norms(shapes) + layers.router(shapes, layer)
+        found["routers, biases and norms"] = found.get("routers, biases and norms", 0) + 2 * small
+    found["routers, biases and norms"] += 2 * shapes.hidden
+    found["embeddings and head"] = 4 * layers.embedding(shapes)
+    if model.sees:
+        found["vision"] = vision_bytes(model)
+    return found
 
-    `quantization`: BF16, FP8 (per channel) or INT4, with `group` weights to a scale.
-    """
-    total, small = model.parameters.total, model.parameters.quantised
-    kept = 2 * (total - small)
-    if quantization == "FP8":
-        return kept + small + _fp8_scales(small)
-    if quantization == "INT4":
-        return kept + small // 2 + small // group * _SCALE_BYTES
-    return 2 * total
+
+def weight_bytes(model: Model, form: Format) -> int:
+    """Bytes of all weights that one replica loads, encoder copies not counted."""
+    return sum(part_bytes(model, form).values())
+
+
+def checkpoint_bytes(model: Model, form: Format) -> int:
+    """Bytes of the checkpoint on disk: the weights, and layers that are not loaded."""
+    return weight_bytes(model, form) + model.shapes.mtp_layers * _layer_bytes(
+        model, form, model.shapes.layers - 1
+    )
 
 
 def vision_bytes(model: Model) -> int:
     """Bytes of the vision encoder; it stays BF16 in every checkpoint."""
-    return 2 * model.parameters.vision
+    return 2 * model.shapes.vision_parameters
 
 
-def gpu_weight_bytes(model: Model, quantization: str, tensor: int, group: int = INT4_GROUP) -> int:
-    """Bytes of weights on each GPU of a replica.
+@cache
+def _layer_bytes(model: Model, form: Format, layer: int) -> int:
+    shapes = model.shapes
+    matrices = sum(form.weight_bytes(one) for one in layers.linears(shapes, layer))
+    small = layers.biases(shapes) + layers.norms(shapes) + layers.router(shapes, layer)
+    return matrices + 2 * small
 
-    `(total - vision) / tensor + vision`: with --mm-encoder-tp-mode data, which the operator
-    always sets, every GPU holds the whole encoder.
+
+@cache
+def stage_weight_bytes(model: Model, form: Format, sharding: Sharding) -> tuple[int, ...]:
+    """Bytes of weights on each GPU of each pipeline stage.
+
+    `(text of the stage) / tensor + vision`: with --mm-encoder-tp-mode data, which the operator
+    always sets, every GPU holds the whole encoder. Embeddings are in the first stage, the head
+    in the last.
     """
-    vision = vision_bytes(model)
-    split = weight_bytes(model, quantization, group) - vision
-    return -(-split // tensor) + vision
+    stages = stage_layers(model.shapes.layers, sharding.pipeline)
+    embedding = 2 * layers.embedding(model.shapes)
+    found = []
+    for index, stage in enumerate(stages):
+        text = sum(_layer_bytes(model, form, layer) for layer in stage)
+        text += embedding if index == 0 else 0
+        text += embedding + 2 * model.shapes.hidden if index == len(stages) - 1 else 0
+        found.append(-(-text // sharding.tensor) + vision_bytes(model))
+    return tuple(found)
 
 
 def kv_bytes_per_token(model: Model, tensor: int, fp8: bool = False) -> int:
-    """Bytes of KV cache that one token takes on each GPU of a replica.
+    """Bytes of KV cache that one token takes on the GPUs of one tensor parallel rank.
 
     `layers * 2 * max(1, ceil(kv_heads / tensor)) * head_dim * bytes`: heads are divided until
-    each GPU has one, then replicated.
+    each GPU has one, then replicated. Pipeline stages share the layers among them.
     """
-    shapes = model.shapes
-    heads = max(1, -(-shapes.kv_heads // tensor))
-    return shapes.layers * 2 * heads * shapes.head_dim * (1 if fp8 else 2)
+    return model.shapes.layers * _kv_bytes_per_layer(model, tensor, fp8)
+
+
+def _kv_bytes_per_layer(model: Model, tensor: int, fp8: bool) -> int:
+    heads = max(1, -(-model.shapes.kv_heads // tensor))
+    return 2 * heads * model.shapes.head_dim * (1 if fp8 else 2)
 
 
 def usable_bytes(gpu_bytes: int) -> int:
@@ -75,7 +114,37 @@ def usable_bytes(gpu_bytes: int) -> int:
     return gpu_bytes * UTILIZATION_PERCENT // 100
 
 
-def kv_cache_bytes(model: Model, quantization: str, tensor: int, gpu_bytes: int) -> int:
-    """What is left for KV cache on each GPU; negative where not even the weights fit."""
-    weights = gpu_weight_bytes(model, quantization, tensor)
-    return usable_bytes(gpu_bytes) - weights - RESERVE_BYTES
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The memory of each GPU of the tightest pipeline stage, in bytes."""
+
+    usable: int
+    weights: int
+    reserve: int
+    per_token: int
+    """KV cache of one token."""
+
+    @property
+    def cache(self) -> int:
+        """What is left for KV cache; negative where not even the weights fit."""
+        return self.usable - self.weights - self.reserve
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the KV cache holds."""
+        return max(0, self.cache // self.per_token)
+
+
+def budget(
+    model: Model, form: Format, sharding: Sharding, gpu_bytes: int, fp8_kv: bool, videos: int = 0
+) -> Budget:
+    """The memory of the GPUs that decide how much a replica holds."""
+    per_layer = _kv_bytes_per_layer(model, sharding.tensor, fp8_kv)
+    stages = stage_layers(model.shapes.layers, sharding.pipeline)
+    weights = stage_weight_bytes(model, form, sharding)
+    usable, reserve = usable_bytes(gpu_bytes), reserve_bytes(videos)
+    budgets = (
+        Budget(usable, held, reserve, len(stage) * per_layer)
+        for stage, held in zip(stages, weights, strict=True)
+    )
+    return min(budgets, key=lambda one: (one.cache / one.per_token, one.cache))

@@ -72,9 +72,10 @@ def _model(spec: EngineSpec) -> list[str]:
 
 def _parallelism(spec: EngineSpec) -> list[str]:
     expert = ["--enable-expert-parallel"] if spec.expert_parallel else []
+    stages = ["--pipeline-parallel-size", str(spec.pipeline)] if spec.pipeline > 1 else []
     # The vision tower has 12 heads: split by tensor parallelism it does not start at 8.
     vision = ["--mm-encoder-tp-mode", "data"] if spec.sees else []
-    return ["--tensor-parallel-size", str(spec.tensor), *expert, *vision]
+    return ["--tensor-parallel-size", str(spec.tensor), *stages, *expert, *vision]
 
 
 def _tools(spec: EngineSpec) -> list[str]:
@@ -87,9 +88,11 @@ def _tools(spec: EngineSpec) -> list[str]:
 
 def _memory(spec: EngineSpec) -> list[str]:
     cache = ["--kv-cache-dtype", "fp8"] if spec.fp8_kv_cache else []
+    batch = ["--max-num-seqs", str(spec.max_num_seqs)] if spec.max_num_seqs else []
     return [
         *_media(spec),
         *("--max-model-len", str(spec.max_model_len)),
+        *batch,
         *("--max-num-batched-tokens", str(MAX_BATCHED_TOKENS)),
         *("--gpu-memory-utilization", GPU_MEMORY_UTILIZATION),
         *cache,
@@ -98,7 +101,7 @@ def _memory(spec: EngineSpec) -> list[str]:
 
 def _media(spec: EngineSpec) -> list[str]:
     """Nothing for a model without vision: it has no images to count."""
-    limits = json.dumps({"image": spec.max_images, "video": 0}, separators=(",", ":"))
+    limits = json.dumps({"image": spec.max_images, "video": spec.max_videos}, separators=(",", ":"))
     return ["--limit-mm-per-prompt", limits] if spec.sees else []
 
 

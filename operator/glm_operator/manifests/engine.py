@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Self
 
+from glm_operator.catalog import Sharding
+
 REVISION_LENGTH = 8
 
 
@@ -40,6 +42,14 @@ class EngineSpec:
     fp8_kv_cache: bool = False
     max_images: int = 16
     """Images in one request; 0: the model has no vision."""
+    max_videos: int = 0
+    pipeline: int = 1
+    group_size: int = 0
+    """Weights that share one scale in the checkpoint; 0: the format's usual (catalog.Format)."""
+    full_length_sequences: int = 1
+    """Requests of full length that the KV cache must hold at once."""
+    max_num_seqs: int = 0
+    """Requests that run at once; 0: vLLM's default."""
     thinking: bool = True
     max_output_tokens: int = 16384
     extra_args: tuple[str, ...] = ()
@@ -68,9 +78,14 @@ class EngineSpec:
         return self.max_images > 0
 
     @property
+    def sharding(self) -> Sharding:
+        """How one replica is spread over its GPUs."""
+        return Sharding(self.tensor, self.pipeline, self.expert_parallel)
+
+    @property
     def gpus(self) -> int:
         """GPUs one replica takes, all on one node."""
-        return self.tensor
+        return self.sharding.gpus
 
     def to_data(self) -> dict[str, Any]:
         """The JSON form kept in the ControllerRevision."""

@@ -26,6 +26,7 @@ class TierRoute:
     model: str
     context_tokens: int
     max_images: int
+    max_videos: int
     hold_timeout_seconds: int
     service: str
 
@@ -78,6 +79,7 @@ def _route(route: TierRoute) -> dict[str, Any]:
         "model": route.model,
         "contextTokens": route.context_tokens,
         "maxImages": route.max_images,
+        "maxVideos": route.max_videos,
         "holdTimeoutSeconds": route.hold_timeout_seconds,
         "service": route.service,
         "endpoints": [],

@@ -13,6 +13,7 @@ from glm_operator.api.enums import Mode
 from glm_operator.api.tier import FlashTier
 from glm_operator.manifests import gateway, services
 from glm_operator.manifests.applied import is_applied, stamped
+from glm_operator.manifests.engine import EngineSpec
 from glm_operator.manifests.labels import gateway_selector, tier_selector
 from glm_operator.plan.actions import Apply, DeleteChild
 from glm_operator.plan.observed import Revision
@@ -128,28 +129,28 @@ def _config(scene: Scene, tiers: Sequence[TierPlan]) -> gateway.GatewayConfig:
 def _route(scene: Scene, tier: TierPlan) -> gateway.TierRoute:
     """What every replica that serves can take: the least of their revisions."""
     model = catalog.get(tier.spec.model.preset)
-    lengths, images = _limits(scene, tier)
+    engines = _engines(scene, tier)
     fallback = tier.spec.context.max_model_len or model.max_context_tokens
     return gateway.TierRoute(
         model=model.served_name,
-        context_tokens=min(lengths, default=fallback),
-        max_images=min(images, default=tier.spec.max_images),
+        context_tokens=min((one.max_model_len for one in engines), default=fallback),
+        max_images=min((one.max_images for one in engines), default=tier.spec.max_images),
+        max_videos=min((one.max_videos for one in engines), default=tier.spec.max_videos),
         hold_timeout_seconds=_hold_seconds(tier),
         service=names.child(scene.owner.name, tier.name),
     )
 
 
-def _limits(scene: Scene, tier: TierPlan) -> tuple[list[int], list[int]]:
-    """Context lengths and image limits of the revisions that serve, else of the wanted one."""
+def _engines(scene: Scene, tier: TierPlan) -> list[EngineSpec]:
+    """The revisions that serve, else the wanted one; none where nothing may run."""
     serving = {one.revision for one in tier.serving}
     engines = [
         read_record(one)[0]
         for one in scene.observed.revisions
         if one.tier == tier.name and one.hash in serving
     ]
-    if not engines and tier.course.engine is not None:
-        engines = [tier.course.engine]
-    return [one.max_model_len for one in engines], [one.max_images for one in engines]
+    wanted = [] if tier.course.engine is None else [tier.course.engine]
+    return engines or wanted
 
 
 def _hold_seconds(tier: TierPlan) -> int:

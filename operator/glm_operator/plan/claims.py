@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from glm_operator.manifests.engine import EngineSpec
-from glm_operator.plan.fit import Hosting
+from glm_operator.plan.hosting import Hosting
 from glm_operator.plan.order import Claim, Rank
 from glm_operator.plan.rollout import Moves
 from glm_operator.plan.room import Demand, Queued

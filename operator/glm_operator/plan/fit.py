@@ -1,7 +1,4 @@
-"""Which sizes of a tier fit which nodes, and why the others do not.
-
-Exact by the catalogue: weights and KV cache are arithmetic, only the reserve is an estimate.
-"""
+"""Which sizes of a tier fit which nodes, and why the others do not."""
 
 from __future__ import annotations
 
@@ -10,66 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from glm_operator import catalog
-from glm_operator.catalog import gpus
-from glm_operator.catalog.sharding import LARGEST_TENSOR
-from glm_operator.manifests.engine import EngineSpec
+from glm_operator.catalog import Sharding, gpus
+from glm_operator.catalog.sharding import PIPELINES
 from glm_operator.plan.observed import Node
-from glm_operator.plan.placement import Constraints, gpus_text, node_refusal
-
-GIB = 1 << 30
-CONTEXT_STEP = 1024
-"""Automatic lengths are whole multiples, so that a few bytes more or less change nothing."""
-SHORTEST_CONTEXT = 2048
-"""Tokens; less does not hold the functional checks of a new replica."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What is to be sized, as the user wrote it."""
-
-    model: catalog.Model
-    quantization: str
-    tensor: int
-    """0: the planner chooses."""
-    max_model_len: int
-    """Tokens; 0: the longest that fits."""
-    fp8_kv_cache: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Nodes that are alike: the same GPU, and as many of them."""
-
-    product: str
-    gpu_bytes: int
-    gpus: int
-
-    def describe(self) -> str:
-        """The shape in words."""
-        return f"{self.gpus} x {self.product} ({_gib(self.gpu_bytes)})"
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One way of running the tier that fits."""
-
-    gpu: str
-    gpu_bytes: int
-    tensor: int
-    max_model_len: int
-    kv_tokens: int
-    """Tokens that the KV cache of one replica holds."""
-    headroom_bytes: int
-    """Memory of each GPU that is left beside one request of full length."""
-
-    @property
-    def full_length_sequences(self) -> int:
-        """Requests of full length that one replica holds at once."""
-        return self.kv_tokens // self.max_model_len
-
-    def describe(self) -> str:
-        """The option in words."""
-        return f"tensor {self.tensor} on {self.gpu}"
+from glm_operator.plan.placement import Constraints, node_refusal
+from glm_operator.plan.sizing import AUTO, FP8, Ask, Misfit, Option, Shape, budget_of, lacks, size
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,109 +31,104 @@ class Fit:
     """The one that came nearest to fitting first."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Misfit:
-    """Why a size does not fit, and by how much."""
-
-    reason: str
-    distance: tuple[int, int]
-    """How far it is from fitting: kind of lack, then GPUs or bytes."""
-
-
-GPUS_LACK, MEMORY_LACKS, BOTH_LACK = range(3)
-"""Kinds of lack: with more of the same GPUs it would fit; each GPU is too small; both."""
+Sized = tuple[str, Option | Misfit]
+"""A candidate in words, and what came of it."""
 
 
 def fit(ask: Ask, wanted: Constraints, nodes: Iterable[Node]) -> Fit:
-    """Size the tier for every kind of node that it accepts."""
-    shapes, left_out = _shapes(wanted, nodes)
-    options: list[Option] = []
-    misfits: list[tuple[tuple[int, int], Rejection]] = []
-    for shape in shapes:
-        for tensor in _tensors(ask, shape):
-            found = _size(ask, shape, tensor)
-            if isinstance(found, Option):
-                options.append(found)
-            else:
-                rejection = Rejection(f"tensor {tensor} on {shape.describe()}", found.reason)
-                misfits.append((found.distance, rejection))
-    options.sort(key=lambda one: _rank(ask, one))
-    misfits.sort(key=lambda one: one[0])
-    near_first = (rejection for _, rejection in misfits)
-    return Fit(tuple(dict.fromkeys(options)), (*near_first, *_illegal(ask), *left_out))
+    """Size the tier for every kind of node that it accepts.
 
-
-class Hosting:
-    """Tells which nodes could host a replica of an engine, were they empty.
-
-    What depends on the kind of node alone is computed once for each kind.
+    An automatic KV cache is BF16; FP8 is looked at only where nothing fits otherwise, and only on
+    GPUs that compute in it.
     """
-
-    def __init__(self, engine: EngineSpec) -> None:
-        self._wanted = Constraints(
-            engine.resource, engine.node_names, engine.node_selector, engine.tolerations
-        )
-        self._ask = Ask(
-            catalog.get(engine.preset),
-            engine.quantization,
-            engine.tensor,
-            engine.max_model_len,
-            engine.fp8_kv_cache,
-        )
-        self._known: dict[tuple[str, str, int], Option | str] = {}
-
-    @property
-    def key(self) -> str:
-        """Names everything that this judges by: engines that share it share their hosts."""
-        return repr((self._wanted, self._ask))
-
-    def refusal(self, node: Node) -> str:
-        """Why a node can never host a replica, or an empty string."""
-        refusal = node_refusal(node, self._wanted)
-        if refusal:
-            return refusal
-        found = self._sized(node)
-        return found if isinstance(found, str) else ""
-
-    def option(self, node: Node) -> Option | None:
-        """What a replica on a node comes to; None where the node's GPUs cannot host one."""
-        found = self._sized(node)
-        return None if isinstance(found, str) else found
-
-    def _sized(self, node: Node) -> Option | str:
-        count = node.allocatable.get(self._wanted.resource, 0)
-        kind = *gpus.told(node.labels, self._wanted.resource), count
-        if kind not in self._known:
-            self._known[kind] = self._size(node, count)
-        return self._known[kind]
-
-    def _size(self, node: Node, count: int) -> Option | str:
-        gpu = gpus.of_labels(node.labels, self._wanted.resource)
-        refusal = _gpu_refusal(gpu, node, self._wanted.resource)
-        if gpu is None or refusal:
-            return refusal
-        shape = Shape(gpu.product, gpu.memory_bytes, count)
-        found = _size(self._ask, shape, self._ask.tensor)
-        return found if isinstance(found, Option) else found.reason
+    shapes, left_out = shapes_of(wanted, nodes)
+    sized = [one for shape in shapes for one in _sized(ask, shape, ask.kv_cache == FP8)]
+    if ask.kv_cache == AUTO and not _options(sized):
+        small = [shape for shape in shapes if shape.gpu.has_fp8]
+        sized += [one for shape in small for one in _sized(ask, shape, True)]
+    options = sorted(_options(sized), key=lambda one: _rank(ask, one))
+    near_first = sorted(_misfits(sized), key=lambda one: one[1].distance)
+    misfits = (Rejection(option, misfit.reason) for option, misfit in near_first)
+    return Fit(tuple(dict.fromkeys(options)), (*misfits, *_illegal(ask), *left_out))
 
 
-def _gpu_refusal(gpu: gpus.GPU | None, node: Node, resource: str) -> str:
-    """Why the GPUs of a node cannot be used, or an empty string."""
-    return _unknown_gpu(node, resource) if gpu is None else gpu.refusal
+def _options(sized: Iterable[Sized]) -> list[Option]:
+    return [found for _, found in sized if isinstance(found, Option)]
 
 
-def _unknown_gpu(node: Node, resource: str) -> str:
-    product, _ = gpus.told(node.labels, resource)
-    known = f"the catalogue does not know {product}" if product else "it has no GPU labels"
-    label = gpus.memory_label(resource)
-    return f"the memory of its {resource} is unknown: {known} ({label} would tell)"
+def _misfits(sized: Iterable[Sized]) -> list[tuple[str, Misfit]]:
+    return [(option, found) for option, found in sized if isinstance(found, Misfit)]
 
 
-def _shapes(wanted: Constraints, nodes: Iterable[Node]) -> tuple[list[Shape], list[Rejection]]:
+def _sized(ask: Ask, shape: Shape, fp8_kv: bool) -> list[Sized]:
+    """Every candidate on one kind of node.
+
+    Stages that nobody asked for are looked at only where nothing fits without them, and where the
+    tensor parallel size is the planner's choice too.
+    """
+    flat = [_try(ask, shape, one, fp8_kv) for one in _flat(ask, shape, fp8_kv)]
+    if ask.tensor or ask.pipeline or _options(flat):
+        return flat
+    return [*flat, *(_try(ask, shape, one, fp8_kv) for one in _staged(ask, shape))]
+
+
+def _try(ask: Ask, shape: Shape, sharding: Sharding, fp8_kv: bool) -> Sized:
+    cache = ", FP8 KV cache" if fp8_kv else ""
+    option = f"{sharding.describe()}{cache} on {shape.describe()}"
+    return option, size(ask, shape, sharding, fp8_kv)
+
+
+def _flat(ask: Ask, shape: Shape, fp8_kv: bool) -> list[Sharding]:
+    """Shardings without stages that were not asked for.
+
+    Of those larger than the node one is enough: the one that would fit, else the next larger.
+    """
+    found = _automatic(ask, ask.pipeline or 1)
+    larger = [one for one in found if one.gpus > shape.gpus]
+    would_fit = [one for one in larger if lacks(ask, budget_of(ask, shape.gpu, one, fp8_kv)) <= 0]
+    return [*(one for one in found if one.gpus <= shape.gpus), *(would_fit or larger)[:1]]
+
+
+def _staged(ask: Ask, shape: Shape) -> list[Sharding]:
+    found = (one for stages in PIPELINES[1:] for one in _automatic(ask, stages))
+    return [one for one in found if one.gpus <= shape.gpus]
+
+
+def _automatic(ask: Ask, pipeline: int) -> list[Sharding]:
+    """The shardings that the planner may choose, by their GPUs; an explicit one alone."""
+    if ask.tensor:
+        return [ask.sharding(ask.tensor, pipeline)]
+    legal = (ask.sharding(tensor, pipeline) for tensor in catalog.legal_tensor(ask.model))
+    return [one for one in legal if not catalog.group_refusal(ask.model, ask.form, one)]
+
+
+def _illegal(ask: Ask) -> Iterator[Rejection]:
+    """Sizes that the heads would allow and the groups of the checkpoint do not."""
+    if ask.tensor:
+        return
+    for tensor in catalog.legal_tensor(ask.model):
+        reason = catalog.group_refusal(ask.model, ask.form, ask.sharding(tensor, 1))
+        if reason:
+            yield Rejection(f"tensor {tensor}", reason)
+
+
+def _rank(ask: Ask, option: Option) -> tuple[bool, int, int, int, str, int]:
+    """The full length before a shorter one, then few GPUs, few stages, a long context."""
+    return (
+        option.max_model_len < ask.full_length,
+        option.sharding.gpus,
+        option.pipeline,
+        -option.max_model_len,
+        option.gpu,
+        option.gpu_bytes,
+    )
+
+
+def shapes_of(wanted: Constraints, nodes: Iterable[Node]) -> tuple[list[Shape], list[Rejection]]:
     """The kinds of nodes that are accepted, and one rejection for each reason of the others."""
     shapes: set[Shape] = set()
     refused: dict[str, list[str]] = defaultdict(list)
-    kinds: dict[tuple[str, str], gpus.GPU | None] = {}
+    kinds: dict[tuple[str, str, str], gpus.GPU | None] = {}
     for node in nodes:
         count = node.allocatable.get(wanted.resource, 0)
         if not count:
@@ -200,12 +137,12 @@ def _shapes(wanted: Constraints, nodes: Iterable[Node]) -> tuple[list[Shape], li
         if kind not in kinds:
             kinds[kind] = gpus.of_labels(node.labels, wanted.resource)
         gpu = kinds[kind]
-        reason = node_refusal(node, wanted) or _gpu_refusal(gpu, node, wanted.resource)
+        reason = node_refusal(node, wanted) or gpu_refusal(gpu, node, wanted.resource)
         if gpu is None or reason:
             refused[reason].append(node.name)
         else:
-            shapes.add(Shape(gpu.product, gpu.memory_bytes, count))
-    ordered = sorted(shapes, key=lambda one: (one.product, one.gpu_bytes, one.gpus))
+            shapes.add(Shape(gpu, count))
+    ordered = sorted(shapes, key=lambda one: (one.gpu.product, one.gpu.memory_mib, one.gpus))
     return ordered, [_left_out(reason, sorted(refused[reason])) for reason in sorted(refused)]
 
 
@@ -214,98 +151,11 @@ def _left_out(reason: str, nodes: list[str]) -> Rejection:
     return Rejection(f"node {nodes[0]}{others}", reason)
 
 
-def _tensors(ask: Ask, shape: Shape) -> list[int]:
-    """The sizes to look at; of those larger than the node, the one that would fit."""
-    if ask.tensor:
-        return [ask.tensor]
-    sizes = catalog.automatic_tensor(ask.model, ask.quantization)
-    larger = [size for size in sizes if size > shape.gpus]
-    would_fit = [size for size in larger if _memory(ask, shape, size).lacking <= 0]
-    return [*(size for size in sizes if size <= shape.gpus), *(would_fit or larger)[:1]]
-
-
-def _illegal(ask: Ask) -> Iterator[Rejection]:
-    """Sizes that heads would allow and the checkpoint's quantisation does not."""
-    if ask.tensor:
-        return
-    for tensor in catalog.legal_tensor(ask.model):
-        reason = catalog.group_refusal(ask.model, ask.quantization, tensor)
-        if reason:
-            yield Rejection(f"tensor {tensor}", reason)
-
-
-@dataclass(frozen=True, slots=True)
-class _Memory:
-    """One GPU's memory under one size."""
-
-    cache: int
-    """Bytes left for KV cache; negative where not even the weights fit."""
-    per_token: int
-    length: int
-    """Tokens of the longest conversation that is wanted or possible."""
-
-    @property
-    def tokens(self) -> int:
-        return max(0, self.cache // self.per_token)
-
-    @property
-    def lacking(self) -> int:
-        """Bytes that are missing for one conversation of full length."""
-        return self.length * self.per_token - self.cache
-
-
-def _memory(ask: Ask, shape: Shape, tensor: int) -> _Memory:
-    cache = catalog.kv_cache_bytes(ask.model, ask.quantization, tensor, shape.gpu_bytes)
-    per_token = catalog.kv_bytes_per_token(ask.model, tensor, ask.fp8_kv_cache)
-    length = ask.max_model_len or _longest(ask.model, max(0, cache // per_token))
-    return _Memory(cache, per_token, length)
-
-
-def _longest(model: catalog.Model, tokens: int) -> int:
-    whole = tokens // CONTEXT_STEP * CONTEXT_STEP
-    return max(SHORTEST_CONTEXT, min(model.max_context_tokens, whole))
-
-
-def _size(ask: Ask, shape: Shape, tensor: int) -> Option | _Misfit:
-    """The option, or why there is none in one sentence."""
-    refusal = catalog.head_refusal(ask.model, tensor)
-    if refusal:
-        return _Misfit(refusal, (BOTH_LACK, LARGEST_TENSOR))
-    memory = _memory(ask, shape, tensor)
-    if tensor > shape.gpus:
-        reason = f"needs {gpus_text(tensor)} on one node, and these have {shape.gpus}"
-        kind = GPUS_LACK if memory.lacking <= 0 else BOTH_LACK
-        return _Misfit(reason, (kind, tensor - shape.gpus))
-    if memory.lacking > 0:
-        return _Misfit(_too_little(ask, shape, tensor, memory), (MEMORY_LACKS, memory.lacking))
-    return Option(
-        gpu=shape.product,
-        gpu_bytes=shape.gpu_bytes,
-        tensor=tensor,
-        max_model_len=memory.length,
-        kv_tokens=memory.tokens,
-        headroom_bytes=-memory.lacking,
-    )
-
-
-def _too_little(ask: Ask, shape: Shape, tensor: int, memory: _Memory) -> str:
-    weights = catalog.gpu_weight_bytes(ask.model, ask.quantization, tensor)
-    usable = catalog.usable_bytes(shape.gpu_bytes)
-    cache = memory.cache
-    left = f"leave {_gib(cache)}" if cache > 0 else f"are {_gib(-cache)} too much"
-    needed = _gib(memory.length * memory.per_token)
-    return (
-        f"{_gib(weights)} of weights and {_gib(catalog.RESERVE_BYTES)} of reserve in"
-        f" {_gib(usable)} per GPU {left}, and {memory.length} tokens of KV cache need {needed}"
-    )
-
-
-def _gib(size: int) -> str:
-    return f"{size / GIB:.1f} GiB"
-
-
-def _rank(ask: Ask, option: Option) -> tuple[bool, int, int, str, int]:
-    """The full length before a shorter one, then the fewest GPUs, then the longest context."""
-    full = ask.max_model_len or ask.model.max_context_tokens
-    short = option.max_model_len < full
-    return short, option.tensor, -option.max_model_len, option.gpu, option.gpu_bytes
+def gpu_refusal(gpu: gpus.GPU | None, node: Node, resource: str) -> str:
+    """Why the GPUs of a node cannot be used, or an empty string."""
+    if gpu is not None:
+        return gpu.refusal
+    product = gpus.told(node.labels, resource)[0]
+    known = f"the catalogue does not know {product}" if product else "it has no GPU labels"
+    label = gpus.memory_label(resource)
+    return f"the memory of its {resource} is unknown: {known} ({label} would tell)"

@@ -104,12 +104,13 @@ def _sizes(tiers: Sequence[TierPlan]) -> Iterator[str]:
 
 def misfit(tier: TierPlan, scene: Scene) -> Cause:
     """Why nothing fits, in one sentence: the size that came nearest stands for all."""
-    rejected = tier.course.resolution.rejected
+    rejected = tier.course.resolution.fit.rejected
     if not rejected:
         return _not_offered(tier, scene)
     nearest = rejected[0]
     others = f" ({len(rejected) - 1} more in status.plan)" if len(rejected) > 1 else ""
-    sentence = f"{tier.name}: {nearest.option}: {nearest.reason}{others}."
+    would = f" It would fit with {tier.help[0]}." if tier.help else ""
+    sentence = f"{tier.name}: {nearest.option}: {nearest.reason}{others}.{would}"
     return Cause(reasons.DOES_NOT_FIT, sentence)
 
 
@@ -118,7 +119,8 @@ def _not_offered(tier: TierPlan, scene: Scene) -> Cause:
     lacks = f"{tier.name}: no node of this cluster offers {resource}"
     driver = dra_driver(resource)
     if driver not in scene.observed.drivers:
-        return Cause(reasons.DOES_NOT_FIT, f"{lacks}.")
+        would = f" It would fit with {tier.help[0]}." if tier.help else ""
+        return Cause(reasons.DOES_NOT_FIT, f"{lacks}.{would}")
     return Cause(
         reasons.ONLY_DRA,
         f"{lacks}, and {driver} offers such GPUs by dynamic resource allocation only, which the"

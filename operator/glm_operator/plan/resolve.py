@@ -7,16 +7,17 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from glm_operator import catalog
-from glm_operator.api.enums import Expert, KVCacheDType, Thinking
+from glm_operator.api.enums import Thinking
 from glm_operator.api.tier import AnyTier
 from glm_operator.manifests.engine import EngineSpec, canonical_hash
-from glm_operator.plan.fit import Ask, Fit, Hosting, Option, Rejection, fit
+from glm_operator.plan.fit import Fit, Rejection, fit
+from glm_operator.plan.hosting import can_be_hosted
 from glm_operator.plan.observed import Defaults, Node, Revision
 from glm_operator.plan.placement import Constraints
+from glm_operator.plan.sizing import AUTO, Ask, Option
 
 LIVE_FIELDS = {"replicas", "drain", "scaling"}
 """Fields of a tier that no pod is made of."""
-AUTO = "Auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,34 @@ class Inputs:
     def model(self) -> catalog.Model:
         """The catalogue's entry."""
         return catalog.get(self.tier.model.preset)
+
+    @property
+    def ask(self) -> Ask:
+        """What is to be sized."""
+        tier = self.tier
+        tensor, pipeline = tier.parallelism.tensor, tier.parallelism.pipeline
+        return Ask(
+            model=self.model,
+            form=catalog.Format(tier.model.quantization.value, tier.model.group_size),
+            tensor=0 if tensor == AUTO else int(tensor),
+            pipeline=0 if pipeline == AUTO else int(pipeline),
+            expert=tier.parallelism.expert.value,
+            max_model_len=tier.context.max_model_len,
+            kv_cache=tier.context.kv_cache_dtype.value,
+            sequences=tier.context.full_length_sequences,
+            videos=tier.max_videos,
+        )
+
+    @property
+    def constraints(self) -> Constraints:
+        """Which nodes the tier accepts, apart from what its model needs."""
+        placement = self.tier.placement
+        return Constraints(
+            placement.accelerator_resource,
+            placement.node_names,
+            dict(placement.node_selector),
+            _tolerations(self.tier),
+        )
 
     def hash(self) -> str:
         """Hash of what the user wrote and a pod is made of.
@@ -51,7 +80,8 @@ class Resolution:
     engine: EngineSpec | None
     """None where nothing fits."""
     option: Option | None
-    rejected: tuple[Rejection, ...]
+    fit: Fit
+    """Everything that was looked at now."""
     inputs: str
     """Hash of the user's inputs."""
     revision: str = ""
@@ -76,7 +106,9 @@ def read_record(revision: Revision) -> tuple[EngineSpec, Option]:
     """The engine and the option that a ControllerRevision recorded."""
     known = {item.name for item in fields(Option)}
     stored: Mapping[str, Any] = revision.data["option"]
-    option = Option(**{key: value for key, value in stored.items() if key in known})
+    values = {key: value for key, value in stored.items() if key in known}
+    values["warnings"] = tuple(values.get("warnings", ()))
+    option = Option(**values)
     return EngineSpec.from_data(revision.data), option
 
 
@@ -103,47 +135,22 @@ def resolve(
     """
     nodes = tuple(nodes)
     inputs = wanted.hash()
-    found = _fit(wanted, nodes)
+    found = fit(wanted.ask, wanted.constraints, nodes)
     record = records.matching(inputs)
     if record is not None:
         engine, option = read_record(record)
         stands = record.hash in records.in_use or not found.options
         if stands or can_be_hosted(engine, nodes):
-            rejected = _rejected(found, option)
             # The record's own name: a later version may hash the same engine differently.
             update = _update(wanted, engine)
-            return Resolution(engine, option, rejected, inputs, record.hash, True, update)
+            return Resolution(engine, option, found, inputs, record.hash, True, update)
     sized = [(option, sized_engine(wanted, option)) for option in found.options]
     roomy = (pair for pair in sized if has_room(pair[1]))
     chosen = next(roomy, sized[0] if sized else None)
     if chosen is None:
-        return Resolution(None, None, found.rejected, inputs)
+        return Resolution(None, None, found, inputs)
     option, engine = chosen
-    return Resolution(engine, option, _rejected(found, option), inputs, engine.revision())
-
-
-def _fit(wanted: Inputs, nodes: tuple[Node, ...]) -> Fit:
-    tier = wanted.tier
-    tensor = tier.parallelism.tensor
-    ask = Ask(
-        model=wanted.model,
-        quantization=tier.model.quantization.value,
-        tensor=0 if tensor == AUTO else int(tensor),
-        max_model_len=tier.context.max_model_len,
-        fp8_kv_cache=_fp8_kv_cache(tier),
-    )
-    placement = tier.placement
-    constraints = Constraints(
-        placement.accelerator_resource,
-        placement.node_names,
-        dict(placement.node_selector),
-        _tolerations(tier),
-    )
-    return fit(ask, constraints, nodes)
-
-
-def _fp8_kv_cache(tier: AnyTier) -> bool:
-    return tier.context.kv_cache_dtype is KVCacheDType.FP8
+    return Resolution(engine, option, found, inputs, engine.revision())
 
 
 def _tolerations(tier: AnyTier) -> tuple[dict[str, str], ...]:
@@ -154,24 +161,24 @@ def _tolerations(tier: AnyTier) -> tuple[dict[str, str], ...]:
     )
 
 
-def _rejected(found: Fit, chosen: Option) -> tuple[Rejection, ...]:
-    """Every option but the chosen one, those that would fit as well included."""
-    passed = [
-        Rejection(option.describe(), _passed_over(option, chosen))
+def passed_over(found: Fit, chosen: Option) -> tuple[Rejection, ...]:
+    """Every other option that fits, and why the chosen one was taken before it."""
+    return tuple(
+        Rejection(option.describe(), f"{_why_not(option, chosen)}: {option.figures()}")
         for option in found.options
-        if (option.gpu, option.tensor) != (chosen.gpu, chosen.tensor)
-    ]
-    return (*passed, *found.rejected)
+        if (option.gpu, option.sharding) != (chosen.gpu, chosen.sharding)
+    )
 
 
-def _passed_over(option: Option, chosen: Option) -> str:
+def _why_not(option: Option, chosen: Option) -> str:
+    gpus, fewer = option.sharding.gpus, chosen.sharding.gpus
     if option.max_model_len < chosen.max_model_len:
-        return f"it holds {option.max_model_len} tokens, and {chosen.max_model_len} are possible"
-    if option.tensor > chosen.tensor:
-        return f"it fits and takes {option.tensor} GPUs per replica instead of {chosen.tensor}"
-    if option.tensor == chosen.tensor:
-        return "it fits as well; replicas may also be placed there"
-    return f"it fits and has no room now, and {chosen.describe()} has"
+        return f"holds {option.max_model_len} tokens, and {chosen.max_model_len} are possible"
+    if gpus > fewer:
+        return f"takes {gpus} GPUs per replica instead of {fewer}"
+    if gpus == fewer:
+        return "does as well; replicas may also be placed there"
+    return f"has no room now, and {chosen.describe()} has"
 
 
 def sized_engine(wanted: Inputs, option: Option) -> EngineSpec:
@@ -187,18 +194,23 @@ def sized_engine(wanted: Inputs, option: Option) -> EngineSpec:
         quantization=tier.model.quantization.value,
         image=tier.engine.image or wanted.defaults.engine_image,
         tensor=option.tensor,
-        expert_parallel=_expert_parallel(tier, model, option.tensor),
+        pipeline=option.pipeline,
+        expert_parallel=option.expert,
         max_model_len=option.max_model_len,
-        fp8_kv_cache=_fp8_kv_cache(tier),
+        fp8_kv_cache=option.fp8_kv_cache,
+        max_num_seqs=option.max_num_seqs,
+        group_size=tier.model.group_size,
+        full_length_sequences=tier.context.full_length_sequences,
         tool_call_parser=model.tool_call_parser,
         reasoning_parser=model.reasoning_parser,
         max_images=tier.max_images,
+        max_videos=tier.max_videos,
         thinking=tier.thinking.default is Thinking.ENABLED,
         max_output_tokens=tier.thinking.max_output_tokens,
         extra_args=tier.engine.extra_args,
         env=tuple((one.name, one.value) for one in tier.engine.env),
-        cpu=tier.engine.resources.cpu or model.host.cpu,
-        memory=tier.engine.resources.memory or model.host.memory,
+        cpu=tier.engine.resources.cpu or model.host.cpu(option.sharding.gpus),
+        memory=tier.engine.resources.memory or model.host.memory(option.sharding.gpus),
         resource=placement.accelerator_resource,
         pinning=placement.pinning.value,
         node_names=placement.node_names,
@@ -213,12 +225,6 @@ def sized_engine(wanted: Inputs, option: Option) -> EngineSpec:
     )
 
 
-def _expert_parallel(tier: AnyTier, model: catalog.Model, tensor: int) -> bool:
-    if not model.is_mixture or tier.parallelism.expert is Expert.DISABLED:
-        return False
-    return tensor > 1 or tier.parallelism.expert is Expert.ENABLED
-
-
 def _update(wanted: Inputs, recorded: EngineSpec) -> str:
     """What a change of any RestartsTier field would bring along besides."""
     today = sized_engine(wanted, _size_of(recorded))
@@ -231,10 +237,16 @@ def _update(wanted: Inputs, recorded: EngineSpec) -> str:
 
 
 def _size_of(engine: EngineSpec) -> Option:
-    return Option("", 0, engine.tensor, engine.max_model_len, 0, 0)
-
-
-def can_be_hosted(engine: EngineSpec, nodes: Iterable[Node]) -> bool:
-    """Whether any node, were it empty, could host a replica."""
-    hosting = Hosting(engine)
-    return any(not hosting.refusal(node) for node in nodes)
+    """The size of a recorded engine, so that only other things are compared."""
+    return Option(
+        gpu="",
+        gpu_bytes=0,
+        tensor=engine.tensor,
+        max_model_len=engine.max_model_len,
+        kv_tokens=0,
+        headroom_bytes=0,
+        pipeline=engine.pipeline,
+        expert=engine.expert_parallel,
+        fp8_kv_cache=engine.fp8_kv_cache,
+        max_num_seqs=engine.max_num_seqs,
+    )

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from glm_operator import catalog
 from glm_operator.api.enums import Mode
+from glm_operator.manifests.arguments import MAX_BATCHED_TOKENS
+from glm_operator.manifests.engine import EngineSpec
 from glm_operator.manifests.gateway import gateway_name, service_url
 from glm_operator.manifests.labels import selector_text, tier_selector
 from glm_operator.plan.conditions import Condition, render
-from glm_operator.plan.fit import Hosting, Option
+from glm_operator.plan.fit import Rejection
+from glm_operator.plan.hosting import Hosting
+from glm_operator.plan.resolve import Resolution, passed_over
+from glm_operator.plan.sizing import Option
 from glm_operator.plan.tier import Scene, TierPlan, scaled_by
 
 MAX_REJECTED = 32
@@ -41,24 +47,54 @@ def _gateway(scene: Scene, tiers: Sequence[TierPlan]) -> dict[str, str]:
 def _plan(scene: Scene, tier: TierPlan) -> dict[str, Any]:
     """What the tier's inputs come to, and everything that was not taken."""
     resolution = tier.course.resolution
-    rejected = [{"option": one.option, "reason": one.reason} for one in resolution.rejected]
-    shown = {"rejected": rejected[:MAX_REJECTED]}
-    engine, option = resolution.engine, _placed(scene, tier)
-    if engine is None or option is None:
-        return {"model": tier.spec.model.preset} | shown
+    option = _placed(scene, tier)
+    if resolution.engine is None or option is None:
+        sized: dict[str, Any] = {"model": tier.spec.model.preset}
+    else:
+        sized = _sized(resolution.engine, option) | {
+            "nodes": list(tier.nodes),
+            "alternatives": _shown(passed_over(resolution.fit, _chosen(resolution))),
+        }
+    return sized | {"rejected": _shown(resolution.fit.rejected), "help": list(tier.help)}
+
+
+def _sized(engine: EngineSpec, option: Option) -> dict[str, Any]:
+    """An engine and what it comes to on its GPUs."""
+    model, form = catalog.get(engine.preset), catalog.Format(engine.quantization, engine.group_size)
     return {
         "model": engine.preset,
         "quantization": engine.quantization,
         "tensor": engine.tensor,
+        "pipeline": engine.pipeline,
         "expert": "Enabled" if engine.expert_parallel else "Disabled",
+        "kvCacheDType": "FP8" if engine.fp8_kv_cache else "BF16",
         "gpusPerReplica": engine.gpus,
         "gpu": option.gpu,
-        "nodes": list(tier.nodes),
         "maxModelLen": engine.max_model_len,
         "kvTokens": option.kv_tokens,
         "fullLengthSequences": option.full_length_sequences,
         "headroomBytes": option.headroom_bytes,
-    } | shown
+        "gpuWeightBytes": option.weight_bytes,
+        "maxNumSeqs": engine.max_num_seqs,
+        "maxNumBatchedTokens": MAX_BATCHED_TOKENS,
+        "cpu": engine.cpu,
+        "memory": engine.memory,
+        "sharedMemoryBytes": engine.shm_bytes,
+        "checkpointBytes": catalog.checkpoint_bytes(model, form),
+        "warnings": list(option.warnings),
+    }
+
+
+def _chosen(resolution: Resolution) -> Option:
+    """The option that was taken, as it was recorded."""
+    if resolution.option is None:
+        raise ValueError("nothing was taken where nothing fits")
+    return resolution.option
+
+
+def _shown(rejections: Sequence[Rejection]) -> list[dict[str, str]]:
+    shown = rejections[:MAX_REJECTED]
+    return [{"option": one.option, "reason": one.reason} for one in shown]
 
 
 def _placed(scene: Scene, tier: TierPlan) -> Option | None:

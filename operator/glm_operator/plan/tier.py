@@ -13,12 +13,13 @@ from glm_operator.manifests.engine import EngineSpec
 from glm_operator.manifests.labels import Owner
 from glm_operator.plan import scaling
 from glm_operator.plan.actions import CreatePod
+from glm_operator.plan.advice import helps
 from glm_operator.plan.claims import Stand, demand_of, successors
 from glm_operator.plan.execution import Factory, Steps, carry_out, label_only, taken_names
 from glm_operator.plan.observed import Defaults, Observed, Replica, ScalingMemory
 from glm_operator.plan.order import Claim, Rank
 from glm_operator.plan.replicas import Fleet, fleet, is_serving, node_fault
-from glm_operator.plan.resolve import Resolution
+from glm_operator.plan.resolve import Inputs, Resolution
 from glm_operator.plan.rollout import Moves, Target, View, step
 from glm_operator.plan.room import Demand, Room
 from glm_operator.plan.shortage import shortage
@@ -86,6 +87,8 @@ class TierPlan:
     """Missing replicas only wait for the places of their own predecessors."""
     limited: str = ""
     """What more replicas would lack that the load asks for; empty: nothing."""
+    help: tuple[str, ...] = ()
+    """What would help where it does not fit, the smallest change first."""
     decision: scaling.Decision | None = None
     claims: tuple[Claim, ...] = ()
     """Replicas that are wanted now and do not exist."""
@@ -172,6 +175,7 @@ class TierPlanner:
         base = TierPlan(
             name, spec, course, found, Moves(), len(found.usable), serving, claims=course.claims
         )
+        base = replace(base, help=self._help(name, spec, course))
         if course.engine is None:
             label_only(found.all, self._scene.view, self._steps)
             return replace(base, nodes=_nodes(found.usable, ()))
@@ -219,6 +223,12 @@ class TierPlanner:
         )
         leaving = frozenset(one.node for one in _making_way(found, revision) if one.node)
         return Stand(rank, demand, owed(base.spec), sum(one.count for one in prior), leaving)
+
+    def _help(self, name: str, spec: AnyTier, course: Course) -> tuple[str, ...]:
+        if course.resolution.engine is not None:
+            return ()
+        inputs = Inputs(name, spec, (), self._scene.defaults)
+        return helps(inputs.ask, inputs.constraints, self._scene.observed.nodes)
 
     def leave(self, tier: str, drain_seconds: float) -> None:
         """Take away every replica of a tier that the object no longer has."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from glm_operator.api.v1alpha1 import GLMDeployment
-from glm_operator.catalog.shapes import OFFERS, Offer, offers_of
+from glm_operator.catalog.gpus import GPU, GPUS, labels_of, named
 from glm_operator.plan.observed import Node
 from glm_operator.preview.errors import InvalidInputError
 
@@ -24,14 +24,14 @@ def nodes_of_shapes(shapes: Sequence[str], deployment: GLMDeployment) -> tuple[N
     """
     nodes: list[Node] = []
     for text in shapes:
-        count, gpus, offer = _parse(text)
+        count, gpus, gpu = _parse(text)
         first = len(nodes) + 1
-        nodes += [_node(number, gpus, offer) for number in range(first, first + count)]
+        nodes += [_node(number, gpus, gpu) for number in range(first, first + count)]
     _check_resources(shapes, nodes, deployment)
     return tuple(nodes)
 
 
-def _parse(text: str) -> tuple[int, int, Offer]:
+def _parse(text: str) -> tuple[int, int, GPU]:
     """Nodes, GPUs of each, and which."""
     found = _SHAPE.fullmatch(text)
     if found is None:
@@ -41,29 +41,29 @@ def _parse(text: str) -> tuple[int, int, Offer]:
         raise InvalidInputError(
             f"--node-shape is {text!r}: use 1 to {MOST_NODES} nodes of 1 to {MOST_GPUS} GPUs"
         )
-    return count, gpus, _offer(text, found[3], int(found[4]))
+    return count, gpus, _gpu(text, found[3], int(found[4]))
 
 
-def _offer(text: str, product: str, gigabytes: int) -> Offer:
-    same = offers_of(product)
+def _gpu(text: str, kind: str, gigabytes: int) -> GPU:
+    found = named(f"{kind}-{gigabytes}GB")
+    if found is not None:
+        return found
+    same = [row for row in GPUS if row.kind.lower() == kind.lower()]
     if not same:
-        known = ", ".join(one.name for one in OFFERS)
+        known = ", ".join(row.name for row in GPUS)
         raise InvalidInputError(
-            f"--node-shape is {text!r}, and no GPU {product} is known: use one of {known},"
+            f"--node-shape is {text!r}, and no GPU {kind} is known: use one of {known},"
             " or give the nodes themselves with --nodes"
         )
-    fitting = [one for one in same if one.gigabytes == gigabytes]
-    if not fitting:
-        known = " or ".join(one.name for one in same)
-        raise InvalidInputError(
-            f"--node-shape is {text!r}, and no {same[0].product} has {gigabytes} GB: use {known}"
-        )
-    return fitting[0]
+    known = " or ".join(row.name for row in same)
+    raise InvalidInputError(
+        f"--node-shape is {text!r}, and no {same[0].kind} has {gigabytes} GB: use {known}"
+    )
 
 
-def _node(number: int, gpus: int, offer: Offer) -> Node:
-    name = f"node-{number}-{gpus}x{offer.name}".lower()
-    return Node(name=name, labels=offer.labels, allocatable={offer.resource: gpus})
+def _node(number: int, gpus: int, gpu: GPU) -> Node:
+    name = f"node-{number}-{gpus}x{gpu.name}".lower()
+    return Node(name=name, labels=labels_of(gpu), allocatable={gpu.resource: gpus})
 
 
 def _check_resources(
