@@ -31,10 +31,12 @@ from glm_operator.plan.observed import (
     Hold,
     Node,
     Observed,
+    PriorityClasses,
     Replica,
     Revision,
     ScalingMemory,
 )
+from glm_operator.plan.order import Claim
 from glm_operator.plan.planner import plan
 
 GPU = "nvidia.com/gpu"
@@ -84,6 +86,11 @@ class ModelCluster:
     created: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     deleting_since: dict[str, float] = field(default_factory=dict)
+    name: str = "vision"
+    created_at: float = 1_600_000_000.0
+    claims: tuple[Claim, ...] = ()
+    """What all objects claimed by their last plans."""
+    priorities: PriorityClasses = field(default_factory=PriorityClasses)
     _uids: int = 0
 
     # What the planner sees.
@@ -94,16 +101,16 @@ class ModelCluster:
             "apiVersion": names.API_VERSION,
             "kind": names.KIND,
             "metadata": {
-                "name": "vision",
+                "name": self.name,
                 "namespace": "ml",
-                "uid": "uid-vision",
+                "uid": f"uid-{self.name}",
                 "generation": self.generation,
             },
             "spec": self.spec,
         }
         return Observed(
             object=GLMDeployment.model_validate(body),
-            uid="uid-vision",
+            uid=f"uid-{self.name}",
             generation=self.generation,
             status=self.status,
             replicas=tuple(self.pods.values()),
@@ -112,6 +119,9 @@ class ModelCluster:
             children=self.children,
             gateways=tuple(self._reports()),
             scaling=self.scaling,
+            created_at=self.created_at,
+            claims=self.claims,
+            priorities=self.priorities,
         )
 
     def _with_holds(self, node: Node) -> Node:
@@ -126,11 +136,11 @@ class ModelCluster:
         for index, age in enumerate(self.gateway_ages):
             first = index == 0
             tiers = {tier: self._gateway_tier(tier, first) for tier in self.spec["tiers"]}
-            yield GatewayReport(f"vision-gateway-{index}", self._routed_by(), age, tiers=tiers)
+            yield GatewayReport(f"{self.name}-gateway-{index}", self._routed_by(), age, tiers=tiers)
 
     def _routed_by(self) -> int:
         """The generation of the configuration that the gateways watch."""
-        live = self.children.get(("ConfigMap", "vision-gateway"), {})
+        live = self.children.get(("ConfigMap", f"{self.name}-gateway"), {})
         text = live.get("data", {}).get(names.GATEWAY_CONFIG_KEY, '{"generation": 0}')
         return int(json.loads(text)["generation"])
 
@@ -188,7 +198,7 @@ class ModelCluster:
         container = action.manifest["spec"]["containers"][0]
         self.pods[meta["name"]] = Replica(
             name=meta["name"],
-            uid=f"uid-{self._uids}",
+            uid=f"uid-{self.name}-{self._uids}",
             tier=meta["labels"][names.LABEL_TIER],
             revision=meta["labels"][names.LABEL_REVISION],
             ordinal=int(meta["name"].rpartition("-")[2]),

@@ -23,6 +23,7 @@ from glm_operator.runtime.gateways import POLL_SECONDS, GatewayPoller
 from glm_operator.runtime.http import NoAnswerError
 from glm_operator.runtime.inventory import Affected, Inventory, trim_pod
 from glm_operator.runtime.metrics import Metrics
+from glm_operator.runtime.priorities import Priorities
 from glm_operator.runtime.reconciler import Outcome, Parts, Planner, Reconciler
 from glm_operator.runtime.verifier import Verifier
 
@@ -97,6 +98,7 @@ class Shell:
         self.inventory = Inventory(
             self.affected.append, lambda: self.cluster.now, lambda seconds, work: None
         )
+        self.priorities = Priorities(lambda: None)
         self.gateways = GatewayPoller(
             self,
             self.woken.append,
@@ -115,6 +117,7 @@ class Shell:
         parts = Parts(
             cluster=self.cluster,
             inventory=self.inventory,
+            priorities=self.priorities,
             gateways=self.gateways,
             verifier=self.verifier,
             events=EventRecorder(self.cluster, "operator-1", lambda: self.cluster.now),

@@ -153,11 +153,20 @@ def test_waiting_replicas_have_each_a_node_of_their_own() -> None:
     assert best.name == "c"
 
 
-def test_no_more_is_kept_of_a_node_than_it_has() -> None:
-    room = Room([node("a", 4, held=1)], [])
+def test_of_a_node_that_is_kept_as_a_whole_nothing_more_is_kept() -> None:
+    whole = node("a", 4, held=1)
+    room = Room([whole], [])
     room.keep(demand(4, "flagship"), rank("flagship"), 3)
+    assert len(room.kept(whole, GPU)) == 1
     room.give_up(rank("flagship"))
     assert room.count(demand(1), 9) == 3
+
+
+def test_the_rest_of_a_kept_node_is_kept_for_a_replica_that_needs_more() -> None:
+    room = Room([node("a", 8)], [])
+    room.keep(demand(6, "flagship"), rank("flagship"), 1)
+    room.keep(demand(4, "text"), rank("text"), 1)
+    assert room.take(demand(1)) is None
 
 
 def test_what_no_node_could_host_keeps_nothing() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from glm_operator.runtime.metrics import Metrics
 from glm_operator.runtime.queue import Queue
 from glm_operator.runtime.reconciler import Outcome
 
-A, B = ("ml", "a"), ("ml", "b")
+A, B, C = ("ml", "a"), ("ml", "b"), ("ml", "c")
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Passes:
     seen: list[tuple[str, str]] = field(default_factory=list)
     due: set[tuple[str, str]] = field(default_factory=set)
     broken: set[tuple[str, str]] = field(default_factory=set)
+    roll: list[tuple[str, str]] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
     first: asyncio.Event = field(default_factory=asyncio.Event)
     thrice: asyncio.Event = field(default_factory=asyncio.Event)
@@ -38,8 +39,11 @@ class Passes:
             self.thrice.set()
         return self.end()
 
-    def waiting(self) -> frozenset[tuple[str, str]]:
-        return frozenset({B})
+    def waiting(self) -> list[tuple[str, str]]:
+        return [B]
+
+    def hear_first(self, keys: Sequence[tuple[str, str]]) -> None:
+        self.roll = list(keys)
 
     def known(self) -> list[tuple[str, str]]:
         return [A, B]
@@ -225,6 +229,33 @@ def test_a_change_concerns_its_owners_and_if_it_frees_those_that_wait() -> None:
         return sizes
 
     assert run(Passes(), work) == [0, 1, 2]
+
+
+def test_who_comes_first_is_passed_first_when_something_becomes_free() -> None:
+    async def work(loop: Loop, queue: Queue) -> list[tuple[str, str]]:
+        loop.affected(Affected(frozenset({A}), frees=True))
+        return [await queue.get() for _ in range(2)]
+
+    assert run(Passes(), work) == [B, A]
+
+
+def test_the_roll_is_passed_before_everything_else() -> None:
+    async def work(loop: Loop, queue: Queue) -> list[tuple[str, str]]:
+        queue.add(C)
+        loop.begin([B, A])
+        return [await queue.get() for _ in range(3)]
+
+    passes = Passes()
+    assert run(passes, work) == [B, A, C]
+    assert passes.roll == [B, A]
+
+
+def test_objects_that_wait_are_passed_when_their_order_changes() -> None:
+    async def work(loop: Loop, queue: Queue) -> tuple[str, str]:
+        loop.reordered()
+        return await queue.get()
+
+    assert run(Passes(), work) == B
 
 
 def test_a_tick_passes_what_should_change() -> None:

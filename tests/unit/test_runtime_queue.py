@@ -244,3 +244,14 @@ def test_every_wait_for_a_pass_is_told() -> None:
 
     asyncio.run(work())
     assert waits == [2.5, 4.0]
+
+
+def test_a_key_can_be_put_before_all_others() -> None:
+    async def main() -> list[tuple[str, str]]:
+        queue = Queue(lambda: 0.0, lambda: 0.5)
+        for key in (A, B):
+            queue.add(key)
+        queue.add_first(B)
+        return [await queue.get() for _ in range(2)]
+
+    assert asyncio.run(main()) == [B, A]

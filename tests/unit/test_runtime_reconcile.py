@@ -168,7 +168,7 @@ def test_an_object_that_does_not_fit_takes_no_gpu_and_says_why() -> None:
     planned = shell.condition("Planned")
     assert planned["status"] == "False"
     assert "4" in planned["message"]
-    assert shell.reconciler.waiting() == {KEY}
+    assert shell.reconciler.waiting() == [KEY]
 
 
 def test_mode_plan_publishes_the_plan_and_creates_nothing() -> None:

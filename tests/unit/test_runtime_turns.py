@@ -25,6 +25,19 @@ def test_one_key_at_a_time_has_the_turn(turns: Turns) -> None:
     assert not turns.take(B)
 
 
+def test_while_closed_all_stand_in_line(turns: Turns, woken: list[tuple[str, str]]) -> None:
+    turns.close()
+    assert not turns.take(A)
+    assert not turns.take(B)
+    turns.give_back(A)
+    assert woken == []
+    turns.open()
+    assert woken == [A]
+    assert turns.take(A)
+    turns.give_back(A)
+    assert woken == [A, B]
+
+
 def test_those_in_line_have_their_turns_in_the_order_they_came(
     turns: Turns, woken: list[tuple[str, str]]
 ) -> None:

@@ -213,7 +213,8 @@ class Placement(Model):
     runtime_class_name: DnsName = ""
     """RuntimeClass of the engine pods; empty is the nodes' default. RestartsTier."""
     priority_class_name: DnsName = ""
-    """PriorityClass of the engine pods; empty is the cluster's default. RestartsTier."""
+    """PriorityClass of the engine pods; empty is the cluster's default. Where several objects want
+    the same GPUs, a higher value comes first, then the older object. RestartsTier."""
 
 
 class Drain(Model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from glm_operator.api import names
@@ -296,3 +297,17 @@ def _failed_at(pod: Raw, engine: Raw) -> float | None:
         return None
     ended = _time(_termination(engine).get("finishedAt"))
     return ended or _time(condition(pod, "Ready").get("lastTransitionTime"))
+
+
+@dataclass(frozen=True, slots=True)
+class PriorityClass:
+    """What counts of a PriorityClass."""
+
+    value: int
+    is_default: bool
+    """Whether pods that name no class have it."""
+
+
+def priority_class_of(raw: Raw) -> PriorityClass:
+    """The planner's view of a PriorityClass."""
+    return PriorityClass(int(raw["value"]), bool(raw.get("globalDefault", False)))

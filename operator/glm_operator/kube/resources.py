@@ -42,6 +42,9 @@ DEPLOYMENT = Resource("apps", "v1", "Deployment", "deployments")
 CONTROLLER_REVISION = Resource("apps", "v1", "ControllerRevision", "controllerrevisions")
 DISRUPTION_BUDGET = Resource("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
 ROLE_BINDING = Resource("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings")
+PRIORITY_CLASS = Resource(
+    "scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", namespaced=False
+)
 LEASE = Resource("coordination.k8s.io", "v1", "Lease", "leases")
 EVENT = Resource("events.k8s.io", "v1", "Event", "events")
 RESOURCE_SLICE = Resource(
@@ -59,6 +62,7 @@ KNOWN = (
     CONTROLLER_REVISION,
     LEASE,
     EVENT,
+    PRIORITY_CLASS,
 )
 _BY_KIND = {(resource.api_version, resource.kind): resource for resource in KNOWN}
 

@@ -60,7 +60,8 @@ def gives_back(before: Iterable[Claim], after: Iterable[Claim]) -> bool:
 
 
 def _covers(new: Claim, old: Claim) -> bool:
-    return new.count >= old.count and replace(new, count=old.count) == old
+    same = (new.rank, new.engine, new.homes) == (old.rank, old.engine, old.homes)
+    return same and new.count >= old.count
 
 
 def successors(claims: Iterable[Claim], rank: Rank) -> list[Claim]:

@@ -196,7 +196,7 @@ class Room:
     def keep(self, demand: Demand, rank: Rank, count: int) -> None:
         """Keep the best nodes for replicas, and where no node has room now, the nearest to it.
 
-        A node is kept only for as much as it has: replicas beyond that wait for nothing there.
+        Of a node that is kept as a whole there is nothing more to keep.
         """
         for _ in range(count):
             cost = self._home(demand, roomy=False) or self._best(demand)
@@ -277,8 +277,9 @@ class Room:
     def _cost(self, node: Node, demand: Demand) -> Cost | None:
         """What one of the demand's hosts costs now; None where it cannot come to have room."""
         place = node.name, demand.resource
-        unkept = node.allocatable.get(demand.resource, 0) - self._kept.get(place, 0)
-        if unkept < demand.gpus:
+        allocatable = node.allocatable.get(demand.resource, 0)
+        unkept = allocatable - self._kept.get(place, 0)
+        if allocatable < demand.gpus or unkept <= 0:
             return None
         free = unkept - self._held.get(place, 0)
         left = free - demand.gpus

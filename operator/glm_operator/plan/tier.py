@@ -190,6 +190,8 @@ class TierPlanner:
         desired = decision.desired if decision else self._wanted(base)
         moves = self._moves(found, Target(base.course.revision, desired, demand))
         made = self._act(base, engine, moves, demand)
+        # What is still missing waits for everybody who comes before the last of them.
+        self._room.let_in(stand.last)
         succeeds = moves.short > 0 and self._succeeds(found, base.course.revision, desired, demand)
         lacks = "" if succeeds else self._shortage(moves, stand)
         limited = decision is not None and decision.reason is scaling.ScaleReason.CAPACITY

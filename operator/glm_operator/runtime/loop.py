@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -134,10 +134,21 @@ class Loop:
             self._metrics.reconcile_errors.labels(type(error).__name__).inc()
 
     def affected(self, change: Affected) -> None:
-        """A node or a pod changed: pass the objects that it concerns."""
-        waiting = self._reconciler.waiting() if change.frees else frozenset()
-        for key in change.owners | waiting:
+        """A node or a pod changed: pass the objects that it concerns, who comes first first."""
+        waiting = self._reconciler.waiting() if change.frees else []
+        for key in dict.fromkeys((*waiting, *sorted(change.owners))):
             self._queue.add(key)
+
+    def reordered(self) -> None:
+        """Who comes first is another one now: pass all objects that wait."""
+        for key in self._reconciler.waiting():
+            self._queue.add(key)
+
+    def begin(self, roll: Sequence[Key]) -> None:
+        """Pass these objects before any is given GPUs; see `roll`."""
+        self._reconciler.hear_first(roll)
+        for key in reversed(roll):
+            self._queue.add_first(key)
 
 
 async def _unless(

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from glm_operator.kube.client import KubernetesCluster
-from glm_operator.kube.errors import LeaseLostError
+from glm_operator.kube.errors import KubeError, LeaseLostError
 from glm_operator.kube.events import EventRecorder
 from glm_operator.kube.lease import Lease, LeaseSettings
+from glm_operator.kube.retry import STREAMS
 from glm_operator.kube.transport import Transport
 from glm_operator.plan.planner import plan
 from glm_operator.runtime.gateways import GatewayPoller
@@ -27,8 +28,11 @@ from glm_operator.runtime.inventory import Inventory, watches
 from glm_operator.runtime.kopf_thread import KopfThread, Register
 from glm_operator.runtime.loop import Loop, Periods
 from glm_operator.runtime.metrics import Metrics
-from glm_operator.runtime.queue import Queue
+from glm_operator.runtime.priorities import Priorities
+from glm_operator.runtime.priorities import watch as priorities_watch
+from glm_operator.runtime.queue import Key, Queue
 from glm_operator.runtime.reconciler import Parts, Reconciler
+from glm_operator.runtime.roll import call_roll
 from glm_operator.runtime.settings import Settings
 from glm_operator.runtime.verifier import Verifier
 
@@ -102,6 +106,7 @@ def assemble(settings: Settings) -> Machine:
     cluster = KubernetesCluster(transport, fence=lease.fence)
     metrics, http = Metrics(), PodHttp()
     queue = Queue(time.monotonic, random.random, metrics.queue_seconds.observe)
+    priorities = Priorities(lambda: loop.reordered())
     inventory = Inventory(lambda change: loop.affected(change), time.monotonic, call_later)
     gateways = GatewayPoller(http, queue.add, metrics, monotonic=time.monotonic)
     verifier = Verifier(
@@ -110,6 +115,7 @@ def assemble(settings: Settings) -> Machine:
     parts = Parts(
         cluster=cluster,
         inventory=inventory,
+        priorities=priorities,
         gateways=gateways,
         verifier=verifier,
         events=EventRecorder(cluster, name, time.time),
@@ -191,21 +197,23 @@ async def lead(machine: Machine, register: Register, stopping: asyncio.Task[Any]
     def post(work: Callable[[], None]) -> None:
         here.call_soon_threadsafe(work)
 
-    streams = watches(machine.transport, machine.parts.inventory, post)
+    streams = (
+        *watches(machine.transport, machine.parts.inventory, post),
+        priorities_watch(machine.transport, machine.parts.priorities, post),
+    )
     kopf_thread = KopfThread(
         register,
         lambda key: post(lambda: machine.queue.add(key)),
         machine.transport.connection,
         machine.settings.watch_namespaces,
     )
-    # Before the nodes are known everything would seem not to fit.
-    synced = machine.parts.inventory.synced
-    workers = [_task("worker", machine.loop.work(synced)) for _ in range(machine.settings.workers)]
+    begin = asyncio.Event()
+    workers = [_task("worker", machine.loop.work(begin)) for _ in range(machine.settings.workers)]
     others = [
         _task("lease", machine.lease.keep()),
         _task("kopf", kopf_thread.ended()),
         _task("gateways", machine.parts.gateways.run()),
-        _task("scaling", machine.loop.tick()),
+        _task("clock", keep_time(machine, begin)),
     ]
     machine.parts.inventory.begin()
     for stream in streams:
@@ -219,6 +227,30 @@ async def lead(machine: Machine, register: Register, stopping: asyncio.Task[Any]
     await kopf_thread.stop()
     await machine.lease.release()
     return code
+
+
+async def keep_time(machine: Machine, begin: asyncio.Event) -> None:
+    """Let the workers begin once enough is known, then scale by the clock for ever."""
+    # Before the nodes are known everything would seem not to fit.
+    await machine.parts.inventory.synced.wait()
+    await machine.parts.priorities.synced.wait()
+    machine.loop.begin(await _roll(machine))
+    begin.set()
+    await machine.loop.tick()
+
+
+async def _roll(machine: Machine) -> list[Key]:
+    """Call the roll until it is answered: nothing else can be read either before."""
+    failures = 0
+    while True:
+        try:
+            return await call_roll(machine.parts.cluster, machine.settings.watch_namespaces)
+        except LeaseLostError:
+            raise
+        except KubeError as error:
+            failures += 1
+            logger.warning("the objects cannot be listed: %s", error)
+            await asyncio.sleep(STREAMS.delay(failures, random.random, error.retry_after))
 
 
 async def _finish(

@@ -65,6 +65,12 @@ class Queue:
             self._ready[key] = self._clock()
             self._arrived.set()
 
+    def add_first(self, key: Key) -> None:
+        """Look at a key before all others that are in line."""
+        self.add(key)
+        if key in self._ready:
+            self._ready.move_to_end(key, last=False)
+
     def add_after(self, key: Key, seconds: float) -> None:
         """Look at a key later. Of several such wishes the earliest counts."""
         due = self._clock() + seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any, Protocol
@@ -18,9 +18,11 @@ from glm_operator.kube.read import Reading, read_drivers, read_object, read_owne
 from glm_operator.plan.actions import Action, CreatePod, Plan
 from glm_operator.plan.observed import Defaults, GatewayReport, Observed, Replica, ScalingMemory
 from glm_operator.runtime import troubles
+from glm_operator.runtime.claims import Claims
 from glm_operator.runtime.gateways import GatewayPoller
 from glm_operator.runtime.inventory import Inventory
 from glm_operator.runtime.metrics import Metrics
+from glm_operator.runtime.priorities import Priorities
 from glm_operator.runtime.queue import Key
 from glm_operator.runtime.turns import Turns
 from glm_operator.runtime.verifier import Target, Verifier
@@ -87,6 +89,7 @@ class Parts:
 
     cluster: Cluster
     inventory: Inventory
+    priorities: Priorities
     gateways: GatewayPoller
     verifier: Verifier
     events: EventRecorder
@@ -107,13 +110,38 @@ class Reconciler:
     def __init__(self, parts: Parts) -> None:
         self.metrics = parts.metrics
         self._parts = parts
-        self._executor = Executor(parts.cluster, parts.inventory.assume)
+        self._executor = Executor(parts.cluster, self._created)
         self._turns = Turns(parts.wake)
+        self._claims = Claims(parts.wake)
         self._known: dict[Key, _Known] = {}
+        self._unheard: set[Key] = set()
 
-    def waiting(self) -> frozenset[Key]:
-        """Objects that may have use for GPUs that become free."""
-        return frozenset(key for key, known in self._known.items() if _waits(known.plan))
+    def waiting(self) -> list[Key]:
+        """Objects that may have use for GPUs that become free, the first to be served first."""
+        others = (key for key, known in self._known.items() if _waits(known.plan))
+        return list(dict.fromkeys((*self._claims.waiting(), *others)))
+
+    def hear_first(self, keys: Iterable[Key]) -> None:
+        """Hand out no GPU before each of these objects has been passed: they may come first.
+
+        A pass that fails counts too. What such an object claims stays unknown until a later one.
+        """
+        self._unheard = set(keys)
+        if self._unheard:
+            self._turns.close()
+
+    def _heard(self, key: Key) -> None:
+        if key in self._unheard:
+            self._unheard.discard(key)
+            if not self._unheard:
+                self._turns.open()
+
+    def _created(self, pod: Mapping[str, Any]) -> None:
+        """In one step from a claim to a pod that holds GPUs, so that no plan sees both or none."""
+        self._parts.inventory.assume(pod)
+        labels = pod["metadata"]["labels"]
+        key = pod["metadata"]["namespace"], labels[names.LABEL_DEPLOYMENT]
+        self._claims.created(key, labels[names.LABEL_TIER])
 
     def known(self) -> frozenset[Key]:
         """Every object seen."""
@@ -134,6 +162,7 @@ class Reconciler:
             # A key that waits may have been given the turn meanwhile, for its next pass.
             if not waits:
                 self._turns.give_back(key)
+            self._heard(key)
 
     async def _pass(self, key: Key) -> Outcome:
         scene = await self._look(key)
@@ -163,6 +192,7 @@ class Reconciler:
     def forget(self, key: Key) -> None:
         """The object is gone, its owner references delete the rest."""
         self._known.pop(key, None)
+        self._claims.withdraw(key)
         self._parts.gateways.forget(key)
         self._parts.verifier.keep(key, ())
         self.metrics.forget(key)
@@ -176,15 +206,18 @@ class Reconciler:
             reading = await read_owned(self._parts.cluster, raw)
         except InvalidObject as error:
             self._known[key] = _Known()
+            self._claims.withdraw(key)
             status = troubles.invalid(raw, str(error), self._now())
             return _Scene(raw, Plan(status=status))
         known = self._known.setdefault(key, _Known())
         self._follow(key, reading)
         observed = self._completed(key, reading.observed, known)
         if observed.deleting:
+            self._claims.withdraw(key)
             return _Scene(raw, Plan(status=observed.status, scaling=known.memory), observed)
         observed = replace(observed, drivers=await read_drivers(self._parts.cluster, observed))
         plan = self._parts.planner(observed, self._now(), self._parts.defaults)
+        self._claims.publish(key, plan.claims)
         return _Scene(raw, plan, observed)
 
     def _follow(self, key: Key, reading: Reading) -> None:
@@ -203,6 +236,8 @@ class Reconciler:
             nodes=self._parts.inventory.nodes(),
             gateways=self._parts.gateways.reports(key),
             scaling=known.memory,
+            claims=self._claims.all(),
+            priorities=self._parts.priorities.current(),
         )
 
     async def _execute(self, key: Key, scene: _Scene, actions: Sequence[Action]) -> None:
@@ -244,6 +279,8 @@ class Reconciler:
     ) -> None:
         """Say in the status what will not pass by itself."""
         if troubles.is_lasting(error):
+            # What it cannot have now it must not keep from others.
+            self._claims.withdraw(key)
             status = troubles.failed(scene.plan.status, observed, error, self._now())
             await self._write_status(key, scene, status)
 

@@ -23,10 +23,20 @@ class Turns:
         self._wake = wake
         self._holder: Key | None = None
         self._line: OrderedDict[Key, None] = OrderedDict()
+        self._closed = False
+
+    def close(self) -> None:
+        """Give the turn to nobody until `open`: keys stand in line."""
+        self._closed = True
+
+    def open(self) -> None:
+        """Give turns again."""
+        self._closed = False
+        self._next()
 
     def take(self, key: Key) -> bool:
         """Whether a key has the turn now; otherwise it stands in line from now on."""
-        if self._holder not in (None, key):
+        if self._closed or self._holder not in (None, key):
             self._line.setdefault(key)
             return False
         self._holder = key
@@ -38,6 +48,9 @@ class Turns:
         if self._holder != key:
             return
         self._holder = None
-        if self._line:
+        self._next()
+
+    def _next(self) -> None:
+        if self._holder is None and self._line and not self._closed:
             self._holder, _ = self._line.popitem(last=False)
             self._wake(self._holder)
