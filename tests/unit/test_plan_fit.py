@@ -114,7 +114,7 @@ def test_a_size_that_does_not_fit_is_refused_with_its_figure(
 ) -> None:
     found = sized(preset, quantization, gpu, gpus, tensor=tensor)
     assert found.options == ()
-    assert words in found.rejected[0].reason
+    assert words in found.rejected[0].message
 
 
 def test_the_rejection_that_came_nearest_is_first() -> None:
@@ -126,7 +126,7 @@ def test_the_rejection_that_came_nearest_is_first() -> None:
 def test_grouped_checkpoints_are_not_split_by_the_planner() -> None:
     found = sized("GLM-4.6V", "INT4", H100, 8)
     assert [one.tensor for one in found.options] == [1]
-    assert any("INT4 in groups of 128" in one.reason for one in found.rejected)
+    assert any("INT4 in groups of 128" in one.message for one in found.rejected)
 
 
 def test_an_explicit_size_that_groups_forbid_is_kept_with_a_warning() -> None:
@@ -247,7 +247,7 @@ def test_nodes_that_placement_leaves_out_are_told_once_per_reason() -> None:
         for index in range(9)
     ]
     rejected = fit(FLAGSHIP_FP8, ANY, tainted).rejected
-    assert [(one.option, "taint x" in one.reason) for one in rejected] == [
+    assert [(one.option, "taint x" in one.message) for one in rejected] == [
         ("node n-0 and 8 like it", True)
     ]
 
@@ -259,7 +259,7 @@ def test_nodes_that_placement_leaves_out_are_told_once_per_reason() -> None:
 def test_gpus_of_unknown_memory_are_refused(labels: dict[str, str], words: str) -> None:
     node = Node("n", labels, allocatable={GPU: 8})
     rejected = fit(FLAGSHIP_FP8, ANY, [node]).rejected
-    assert words in rejected[0].reason
+    assert words in rejected[0].message
 
 
 def test_nodes_without_the_resource_are_not_mentioned() -> None:

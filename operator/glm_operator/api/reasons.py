@@ -15,6 +15,8 @@ class Kind(StrEnum):
 
     CONDITION = "condition"
     EVENT = "event"
+    PLAN = "plan"
+    """In `status.plan`, of a way of running a tier that was not taken."""
     CHECK = "check"
     """On the pod condition that says whether an engine's tool calls were verified."""
     DECISION = "decision"
@@ -63,6 +65,10 @@ def _decision(name: str, sentence: str) -> str:
     return _reason(name, sentence, Kind.DECISION)
 
 
+def _plan(name: str, sentence: str) -> str:
+    return _reason(name, sentence, Kind.PLAN)
+
+
 def _error(name: str, sentence: str) -> str:
     return _reason(name, sentence, Kind.ERROR)
 
@@ -88,6 +94,21 @@ WAITING_FOR_GPUS = _shown("WaitingForGPUs", "The tier fits, and others hold the 
 PRIORITY_CLASS_MISSING = _shown(
     "PriorityClassMissing", "`placement.priorityClassName` names a class that does not exist."
 )
+
+# Of ways to run a tier that were not taken.
+TOO_FEW_GPUS = _plan("TooFewGPUs", "A replica needs more GPUs than one such node has.")
+TOO_LITTLE_MEMORY = _plan(
+    "TooLittleMemory", "Weights, reserve and KV cache are more than a GPU's memory."
+)
+ILLEGAL_SHARDING = _plan("IllegalSharding", "vLLM cannot divide the model like this.")
+GROUPS_CUT = _plan("GroupsCut", "It would cut groups of weights that share one scale.")
+FORMAT_UNSUPPORTED = _plan("FormatUnsupported", "The GPU cannot compute in the number format.")
+GPU_UNUSABLE = _plan("GPUUnusable", "The GPUs of the node are cut, shared, too old or unknown.")
+PLACEMENT_EXCLUDES = _plan("PlacementExcludes", "The tier's placement leaves the node out.")
+SHORTER_CONTEXT = _plan("ShorterContext", "It fits with less context than another way.")
+MORE_GPUS = _plan("MoreGPUs", "It fits and takes more GPUs than another way.")
+JUST_AS_GOOD = _plan("JustAsGood", "It fits as well; replicas may also be placed there.")
+NO_ROOM_NOW = _plan("NoRoomNow", "It fits, others hold the GPUs, and another way has room.")
 
 # Of a tier.
 AVAILABLE = _condition("Available", "At least one replica of the tier is verified and routable.")

@@ -47,6 +47,7 @@ can carry. The list is closed: what is not here does not occur.
 _KIND_TITLES = {
     reasons.Kind.CONDITION: "Conditions of a GLMDeployment",
     reasons.Kind.EVENT: "Events of a GLMDeployment",
+    reasons.Kind.PLAN: "Ways to run a tier that were not taken, in `status.plan`",
     reasons.Kind.CHECK: f"The pod condition `{names.GATE_VERIFIED}`",
     reasons.Kind.DECISION: "The gateway's decisions",
     reasons.Kind.ERROR: "The gateway's errors",

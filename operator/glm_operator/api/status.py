@@ -42,8 +42,10 @@ class RejectedOption(Model):
 
     option: Text
     """Which GPU, node or size."""
-    reason: Text
-    """Why not, as a sentence."""
+    reason: ShortText
+    """Why not, as one word of the catalogue of reasons."""
+    message: Text
+    """Why not, as a sentence with its figures."""
 
 
 class PlannedTier(Model):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from glm_operator import catalog
+from glm_operator.api import reasons
 from glm_operator.catalog import Sharding, gpus
 from glm_operator.catalog.sharding import PIPELINES
 from glm_operator.plan.observed import Node
@@ -16,10 +17,13 @@ from glm_operator.plan.sizing import AUTO, FP8, Ask, Misfit, Option, Shape, budg
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """One way of running the tier that was not taken, and why in one sentence."""
+    """One way of running the tier that was not taken, and why."""
 
     option: str
     reason: str
+    """One of the catalogue's."""
+    message: str
+    """The same as a sentence with its figures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ def fit(ask: Ask, wanted: Constraints, nodes: Iterable[Node]) -> Fit:
         sized += [one for shape in small for one in _sized(ask, shape, True)]
     options = sorted(_options(sized), key=lambda one: _rank(ask, one))
     near_first = sorted(_misfits(sized), key=lambda one: one[1].distance)
-    misfits = (Rejection(option, misfit.reason) for option, misfit in near_first)
+    misfits = (Rejection(option, misfit.reason, misfit.message) for option, misfit in near_first)
     return Fit(tuple(dict.fromkeys(options)), (*misfits, *_illegal(ask), *left_out))
 
 
@@ -107,9 +111,9 @@ def _illegal(ask: Ask) -> Iterator[Rejection]:
     if ask.tensor:
         return
     for tensor in catalog.legal_tensor(ask.model):
-        reason = catalog.group_refusal(ask.model, ask.form, ask.sharding(tensor, 1))
-        if reason:
-            yield Rejection(f"tensor {tensor}", reason)
+        message = catalog.group_refusal(ask.model, ask.form, ask.sharding(tensor, 1))
+        if message:
+            yield Rejection(f"tensor {tensor}", reasons.GROUPS_CUT, message)
 
 
 def _rank(ask: Ask, option: Option) -> tuple[bool, int, int, int, str, int]:
@@ -127,7 +131,7 @@ def _rank(ask: Ask, option: Option) -> tuple[bool, int, int, int, str, int]:
 def shapes_of(wanted: Constraints, nodes: Iterable[Node]) -> tuple[list[Shape], list[Rejection]]:
     """The kinds of nodes that are accepted, and one rejection for each reason of the others."""
     shapes: set[Shape] = set()
-    refused: dict[str, list[str]] = defaultdict(list)
+    refused: dict[tuple[str, str], list[str]] = defaultdict(list)
     kinds: dict[tuple[str, str, str], gpus.GPU | None] = {}
     for node in nodes:
         count = node.allocatable.get(wanted.resource, 0)
@@ -137,18 +141,21 @@ def shapes_of(wanted: Constraints, nodes: Iterable[Node]) -> tuple[list[Shape], 
         if kind not in kinds:
             kinds[kind] = gpus.of_labels(node.labels, wanted.resource)
         gpu = kinds[kind]
-        reason = node_refusal(node, wanted) or gpu_refusal(gpu, node, wanted.resource)
-        if gpu is None or reason:
-            refused[reason].append(node.name)
+        excluded = node_refusal(node, wanted)
+        unusable = gpu_refusal(gpu, node, wanted.resource)
+        if excluded:
+            refused[reasons.PLACEMENT_EXCLUDES, excluded].append(node.name)
+        elif gpu is None or unusable:
+            refused[reasons.GPU_UNUSABLE, unusable].append(node.name)
         else:
             shapes.add(Shape(gpu, count))
     ordered = sorted(shapes, key=lambda one: (one.gpu.product, one.gpu.memory_mib, one.gpus))
-    return ordered, [_left_out(reason, sorted(refused[reason])) for reason in sorted(refused)]
+    return ordered, [_left_out(*why, sorted(refused[why])) for why in sorted(refused)]
 
 
-def _left_out(reason: str, nodes: list[str]) -> Rejection:
+def _left_out(reason: str, message: str, nodes: list[str]) -> Rejection:
     others = f" and {len(nodes) - 1} like it" if len(nodes) > 1 else ""
-    return Rejection(f"node {nodes[0]}{others}", reason)
+    return Rejection(f"node {nodes[0]}{others}", reason, message)
 
 
 def gpu_refusal(gpu: gpus.GPU | None, node: Node, resource: str) -> str:

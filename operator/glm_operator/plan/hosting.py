@@ -59,7 +59,7 @@ class Hosting:
         if gpu is None or refusal:
             return refusal
         found = size(self._ask, Shape(gpu, count), self._sharding, self._fp8_kv)
-        return found if isinstance(found, Option) else found.reason
+        return found if isinstance(found, Option) else found.message
 
 
 def ask_of(engine: EngineSpec) -> Ask:

@@ -110,7 +110,7 @@ def misfit(tier: TierPlan, scene: Scene) -> Cause:
     nearest = rejected[0]
     others = f" ({len(rejected) - 1} more in status.plan)" if len(rejected) > 1 else ""
     would = f" It would fit with {tier.help[0]}." if tier.help else ""
-    sentence = f"{tier.name}: {nearest.option}: {nearest.reason}{others}.{would}"
+    sentence = f"{tier.name}: {nearest.option}: {nearest.message}{others}.{would}"
     return Cause(reasons.DOES_NOT_FIT, sentence)
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from glm_operator import catalog
+from glm_operator.api import reasons
 from glm_operator.api.enums import Thinking
 from glm_operator.api.tier import AnyTier
 from glm_operator.manifests.engine import EngineSpec, canonical_hash
@@ -163,22 +164,29 @@ def _tolerations(tier: AnyTier) -> tuple[dict[str, str], ...]:
 
 def passed_over(found: Fit, chosen: Option) -> tuple[Rejection, ...]:
     """Every other option that fits, and why the chosen one was taken before it."""
-    return tuple(
-        Rejection(option.describe(), f"{_why_not(option, chosen)}: {option.figures()}")
+    others = (
+        option
         for option in found.options
         if (option.gpu, option.sharding) != (chosen.gpu, chosen.sharding)
     )
+    return tuple(_passed_over(option, chosen) for option in others)
 
 
-def _why_not(option: Option, chosen: Option) -> str:
+def _passed_over(option: Option, chosen: Option) -> Rejection:
+    reason, why = _why_not(option, chosen)
+    return Rejection(option.describe(), reason, f"{why}: {option.figures()}")
+
+
+def _why_not(option: Option, chosen: Option) -> tuple[str, str]:
     gpus, fewer = option.sharding.gpus, chosen.sharding.gpus
     if option.max_model_len < chosen.max_model_len:
-        return f"holds {option.max_model_len} tokens, and {chosen.max_model_len} are possible"
+        text = f"holds {option.max_model_len} tokens, and {chosen.max_model_len} are possible"
+        return reasons.SHORTER_CONTEXT, text
     if gpus > fewer:
-        return f"takes {gpus} GPUs per replica instead of {fewer}"
+        return reasons.MORE_GPUS, f"takes {gpus} GPUs per replica instead of {fewer}"
     if gpus == fewer:
-        return "does as well; replicas may also be placed there"
-    return f"has no room now, and {chosen.describe()} has"
+        return reasons.JUST_AS_GOOD, "does as well; replicas may also be placed there"
+    return reasons.NO_ROOM_NOW, f"has no room now, and {chosen.describe()} has"
 
 
 def sized_engine(wanted: Inputs, option: Option) -> EngineSpec:

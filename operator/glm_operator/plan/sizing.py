@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from glm_operator import catalog
+from glm_operator.api import reasons
 from glm_operator.catalog import Budget, Format, Sharding
 from glm_operator.plan.placement import gpus_text
 
@@ -119,6 +120,9 @@ class Misfit:
     """Why a size does not fit, and by how much."""
 
     reason: str
+    """One of the catalogue's."""
+    message: str
+    """The same as a sentence with its figures."""
     distance: tuple[int, int]
     """How far it is from fitting: kind of lack, then GPUs or bytes."""
 
@@ -129,17 +133,21 @@ GPUS_LACK, MEMORY_LACKS, BOTH_LACK = range(3)
 
 def size(ask: Ask, shape: Shape, sharding: Sharding, fp8_kv: bool) -> Option | Misfit:
     """What a replica comes to on a kind of node, or why it does not fit in one sentence."""
-    refused = catalog.refusal(ask.model, sharding) or _format_refusal(ask, shape, fp8_kv)
-    if refused:
-        return Misfit(refused, (BOTH_LACK, sharding.gpus))
+    illegal = catalog.refusal(ask.model, sharding)
+    if illegal:
+        return Misfit(reasons.ILLEGAL_SHARDING, illegal, (BOTH_LACK, sharding.gpus))
+    unsupported = _format_refusal(ask, shape, fp8_kv)
+    if unsupported:
+        return Misfit(reasons.FORMAT_UNSUPPORTED, unsupported, (BOTH_LACK, sharding.gpus))
     budget = budget_of(ask, shape.gpu, sharding, fp8_kv)
     lacking = lacks(ask, budget)
     if sharding.gpus > shape.gpus:
-        reason = f"needs {gpus_text(sharding.gpus)} on one node, and these have {shape.gpus}"
+        message = f"needs {gpus_text(sharding.gpus)} on one node, and these have {shape.gpus}"
         kind = GPUS_LACK if lacking <= 0 else BOTH_LACK
-        return Misfit(reason, (kind, sharding.gpus - shape.gpus))
+        return Misfit(reasons.TOO_FEW_GPUS, message, (kind, sharding.gpus - shape.gpus))
     if lacking > 0:
-        return Misfit(_too_little(ask, budget), (MEMORY_LACKS, lacking))
+        message = _too_little(ask, budget)
+        return Misfit(reasons.TOO_LITTLE_MEMORY, message, (MEMORY_LACKS, lacking))
     return _option(ask, shape, sharding, budget, fp8_kv)
 
 

@@ -94,7 +94,7 @@ def _chosen(resolution: Resolution) -> Option:
 
 def _shown(rejections: Sequence[Rejection]) -> list[dict[str, str]]:
     shown = rejections[:MAX_REJECTED]
-    return [{"option": one.option, "reason": one.reason} for one in shown]
+    return [{"option": one.option, "reason": one.reason, "message": one.message} for one in shown]
 
 
 def _placed(scene: Scene, tier: TierPlan) -> Option | None:

@@ -29,7 +29,7 @@ def _table(result: Report) -> str:
     for name, tier in result.tiers.items():
         if tier["rejected"]:
             lines += ["", f"{name}: not taken"]
-        lines += [f"  {one['option']}: {one['reason']}" for one in tier["rejected"]]
+        lines += [f"  {one['option']}: {one['message']}" for one in tier["rejected"]]
     verdict = (
         "fits" if result.fits else "fits, and has no room now" if result.waits else "does not fit"
     )
