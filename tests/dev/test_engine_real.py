@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 import conformance
 from glm_dev.engine.serve import Served, example_spec, serving
-from simulators import Reply, finish_reasons, send, start_stream
+from glm_operator.runtime import checks
+from simulators import Reply, finish_reasons, send, simulated, start_stream
 
 pytestmark = [pytest.mark.engine, pytest.mark.full, pytest.mark.timeout(600)]
 
@@ -29,6 +31,14 @@ def flash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def flagship(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     log = tmp_path_factory.mktemp("flagship") / "engine.log"
     with serving(example_spec("flagship"), log) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    log = tmp_path_factory.mktemp("text") / "engine.log"
+    model = {"preset": "GLM-4.6", "served_name": "glm-4.6", "uri": "file:///models/text"}
+    with serving(replace(example_spec("flash"), tier="text", max_images=0, **model), log) as served:
         yield served
 
 
@@ -68,6 +78,29 @@ def test_the_flagship_on_two_ranks_answers_everything_the_product_asks_of_it(
     flagship: Served,
 ) -> None:
     assert_answers(flagship)
+
+
+def test_the_text_model_passes_the_operator_s_own_checks(text: Served) -> None:
+    for check in checks.checks("glm-4.6", sees=False):
+        reply = send(f"{text.url}{conformance.CHAT}", preferring(text, check).body)
+        verdict = checks.judge(check, reply.status, reply.value)
+        assert verdict.ok, verdict.message
+
+
+def preferring(served: Served, check: checks.Check) -> checks.Check:
+    """The check as the operator sends it."""
+    if not check.literal:
+        return check
+    asked = [{"prompt": text, "add_special_tokens": False} for text in (check.literal, "\n")]
+    return checks.steered(check, *(send(f"{served.url}/tokenize", body).value for body in asked))
+
+
+@pytest.mark.parametrize("kind", ["image_url", "video_url"])
+def test_the_text_model_refuses_media_as_the_simulator_does(text: Served, kind: str) -> None:
+    asked = conformance.quiet(messages=conformance.look(conformance.png(), kind))
+    real = send(f"{text.url}{conformance.CHAT}", asked)
+    with simulated("--served-model-name", "glm-4.6") as engine:
+        assert (real.status, real.value) == (400, engine.post(conformance.CHAT, asked).value)
 
 
 def test_the_recorded_answers_are_still_those_of_the_engine(flash: Served) -> None:

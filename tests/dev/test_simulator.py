@@ -187,6 +187,16 @@ def test_more_images_than_the_limit_are_refused() -> None:
         assert "At most 1 image(s)" in reply.value["error"]["message"]
 
 
+@pytest.mark.parametrize("kind", ["image_url", "video_url"])
+def test_a_text_model_refuses_media_in_vllm_s_words(kind: str) -> None:
+    content = [{"type": kind, kind: {"url": PNG}}, {"type": "text", "text": "what"}]
+    with simulated("--served-model-name", "glm-4.6") as engine:
+        assert engine.chat().status == 200
+        reply = engine.chat(messages=[{"role": "user", "content": content}])
+        assert reply.status == 400
+        assert reply.value["error"]["message"] == "glm-4.6 is not a multimodal model"
+
+
 def test_an_unknown_path_is_404(engine: Engine) -> None:
     assert engine.get("/v2/nothing").status == 404
 

@@ -21,6 +21,7 @@ def test_every_value_of_the_shared_fixture_is_read() -> None:
     assert (found.auto_model, found.quality_tolerance_points) == ("glm", 5)
     assert found.tiers["flash"].hold_timeout_seconds == 300
     assert found.tiers["flagship"].service == "vision-flagship"
+    assert (found.tiers["text"].max_images, found.tiers["text"].context_tokens) == (0, 202752)
     assert found.limits.max_held_requests == 512
     assert client_names(found) == {
         "glm": "auto",
@@ -28,6 +29,7 @@ def test_every_value_of_the_shared_fixture_is_read() -> None:
         "house-vision": "flagship",
         "glm-4.6v": "flagship",
         "glm-4.6v-flash": "flash",
+        "glm-4.6": "text",
     }
 
 
@@ -49,8 +51,16 @@ def tiers(**changes: Any) -> dict[str, Any]:
     ("changes", "sentence"),
     [
         ({"version": 2}, "version is 2: this gateway reads version 1"),
-        ({"tiers": {}}, "tiers has no entry: use flagship or flash"),
-        ({"tiers": {"text": {"model": "m", "contextTokens": 1}}}, "tiers has"),
+        ({"tiers": {}}, "tiers has no entry: use flagship, flash, text"),
+        ({"tiers": {"tiny": {"model": "m", "contextTokens": 1}}}, "tiers has ['tiny']: use"),
+        (
+            {"tiers": {"text": {"model": "m", "contextTokens": 1}}},
+            "tiers.text.maxImages is 16: its model takes text only, write 0",
+        ),
+        (
+            {"tiers": {"text": ALONE["tiers"]["flash"] | {"maxImages": 0, "maxVideos": 1}}},  # type: ignore[index]
+            "tiers.text.maxVideos is 1: its model takes text only, write 0",
+        ),
         ({"aliases": {"x": "flagship"}}, "aliases.x is 'flagship': use 'auto' or a tier"),
         (tiers(contextTokens=0), "contextTokens"),
         (tiers(maxImages=-1), "maxImages"),

@@ -90,7 +90,7 @@ def test_a_pod_that_becomes_ready_releases_a_held_request(tmp_path: Path) -> Non
             api.put_config("vision-gateway", json.dumps(EXAMPLE))
             async with serving(source) as gateway:
                 await eventually(lambda: api.watching("endpointslices"), "slices are watched")
-                asking = asyncio.create_task(gateway.ask(chat()))
+                asking = asyncio.create_task(gateway.ask(chat(model="glm-4.6v-flash")))
                 await eventually(lambda: gateway.gateway.held == 1, "the request is held")
                 api.put_slice("s1", "vision-flash", {}, **{"vision-flash-1-0": place(engine)})
                 api.put_slice("s1", "vision-flash", {"vision-flash-1-0": place(engine)})
@@ -115,7 +115,7 @@ def test_only_the_named_config_map_and_the_tiers_services_are_asked_for(tmp_path
             ("/api/v1/namespaces/ml/configmaps", "metadata.name=vision-gateway"),
             (
                 "/apis/discovery.k8s.io/v1/namespaces/ml/endpointslices",
-                "kubernetes.io/service-name in (vision-flagship,vision-flash)",
+                "kubernetes.io/service-name in (vision-flagship,vision-flash,vision-text)",
             ),
         }
         assert {headers["authorization"] for _, _, headers in api.requests} == {"Bearer secret"}
@@ -162,7 +162,7 @@ def test_requests_are_served_while_the_api_server_is_away(
             api.put_config("vision-gateway", json.dumps(EXAMPLE))
             api.put_slice("s1", "vision-flash", {"a": place(one)})
             async with serving(source) as gateway:
-                assert (await gateway.ask(chat())).status == 200
+                assert (await gateway.ask(chat(model="glm-4.6v-flash"))).status == 200
                 await api.stop()
                 await eventually(
                     lambda: gateway.metric(
@@ -170,12 +170,16 @@ def test_requests_are_served_while_the_api_server_is_away(
                     ),
                     "the loss is noticed",
                 )
-                assert (await gateway.ask(chat())).headers["x-glm-replica"] == "a"
+                assert (await gateway.ask(chat(model="glm-4.6v-flash"))).headers[
+                    "x-glm-replica"
+                ] == "a"
                 await api.start()
                 api.put_slice("s1", "vision-flash", {"b": place(two)})
                 flash = gateway.gateway.pools["flash"].tier
                 await eventually(lambda: list(flash.replicas) == ["b"], "the change is seen")
-                assert (await gateway.ask(chat())).headers["x-glm-replica"] == "b"
+                assert (await gateway.ask(chat(model="glm-4.6v-flash"))).headers[
+                    "x-glm-replica"
+                ] == "b"
 
     run(scenario())
 
@@ -193,7 +197,9 @@ def test_a_watch_that_is_too_old_is_listed_again(
                 api.expire("endpointslices")
                 await eventually(lambda: not api.watching("endpointslices"), "the watch ended")
                 api.put_slice("s1", "vision-flash", {"a": place(engine)})
-                assert (await gateway.ask(chat())).headers["x-glm-replica"] == "a"
+                assert (await gateway.ask(chat(model="glm-4.6v-flash"))).headers[
+                    "x-glm-replica"
+                ] == "a"
 
     run(scenario())
 
@@ -244,7 +250,7 @@ def test_a_removed_endpoint_stays_in_state_until_its_last_request_ended(tmp_path
             api.put_slice("s1", "vision-flash", {"a": place(engine)})
             async with serving(source) as gateway:
                 client: Client = await gateway.client()
-                await client.request(chat())
+                await client.request(chat(model="glm-4.6v-flash"))
                 await eventually(lambda: engine.calls, "the request is at the engine")
                 api.delete("endpointslices", "s1")
                 flash = gateway.gateway.report

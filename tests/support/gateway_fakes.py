@@ -6,7 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -295,10 +295,11 @@ def chat(text: str = "hello", model: str = "glm", **fields: Any) -> bytes:
     return json.dumps({"model": model, **fields}).encode()
 
 
-def config(**changes: Any) -> Config:
-    """The shared example configuration with changes."""
+def config(tiers: Sequence[str] = ("flagship", "flash"), **changes: Any) -> Config:
+    """The shared example configuration with some of its tiers and with changes."""
     example = parse((DATA / "gateway-config.json").read_bytes())
-    return msgspec.structs.replace(example, **changes)
+    present = {name: example.tiers[name] for name in tiers}
+    return msgspec.structs.replace(example, tiers=present, **changes)
 
 
 def with_endpoints(base: Config, **urls: list[str]) -> Config:

@@ -34,6 +34,7 @@ def config() -> gateway.GatewayConfig:
         tiers={
             "flash": gateway.TierRoute("glm-4.6v-flash", 65_536, 8, 0, 300, "vision-flash"),
             "flagship": gateway.TierRoute("glm-4.6v", 131_072, 16, 0, 300, "vision-flagship"),
+            "text": gateway.TierRoute("glm-4.6", 202_752, 0, 0, 300, "vision-text"),
         },
     )
 

@@ -1,4 +1,4 @@
-"""Makes the tiny checkpoints of both architectures with the engine's own transformers."""
+"""Makes the tiny checkpoints of the three architectures with the engine's own transformers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from glm_dev.images import commands
 from glm_dev.images.base import locked, making
 from glm_dev.paths import cache_dir
 
-KINDS = ("flagship", "flash")
+KINDS = ("flagship", "flash", "text")
 RECIPE_IN_SANDBOX = "/opt/recipe"
 STAMP = "recipe"
 """File beside the checkpoints with the hash of what made them."""

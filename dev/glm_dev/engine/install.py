@@ -1,4 +1,4 @@
-"""The whole engine: vLLM in its tree, and the tiny checkpoints of both architectures."""
+"""The whole engine: vLLM in its tree, and the tiny checkpoints of the three architectures."""
 
 from __future__ import annotations
 

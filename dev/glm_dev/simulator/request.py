@@ -71,6 +71,8 @@ def chat(body: Mapping[str, Any], settings: Settings) -> Generation:
             "Cannot apply chat template to an empty conversation. Provide at least one message."
         )
     tools, choice = _tools(body, settings)
+    if not settings.sees and any(_shows_media(message) for message in messages):
+        raise ApiError.bad_request(f"{settings.name} is not a multimodal model")
     prompt = _conversation(messages, body.get("tools"))
     if settings.max_images is not None and prompt.images > settings.max_images:
         raise ApiError.bad_request(
@@ -192,6 +194,12 @@ def _named(choice: Mapping[str, Any], tools: Sequence[Tool]) -> tuple[Tool, ...]
             "tool_choice",
         )
     return found[:1]
+
+
+def _shows_media(message: Mapping[str, Any]) -> bool:
+    content = message.get("content")
+    parts = () if isinstance(content, str) else content or ()
+    return any(part.get("type") in MEDIA_PARTS for part in parts)
 
 
 def _conversation(messages: Sequence[Mapping[str, Any]], tools: Any) -> Prompt:

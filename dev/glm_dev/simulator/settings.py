@@ -34,6 +34,10 @@ OTHER_PARSERS = frozenset(
 PARSERS = NATIVE_PARSERS | JSON_PARSERS | OTHER_PARSERS
 
 
+TEXT_MODELS = frozenset({"glm-4.6"})
+"""Served names that stand for a model without vision: there is no checkpoint to tell."""
+
+
 class SettingsError(ValueError):
     """The command line or a `SIM_*` variable makes no sense; the message says which and why."""
 
@@ -67,6 +71,11 @@ class Settings:
     def name(self) -> str:
         """The name in answers and metric labels: the first served name."""
         return self.served_names[0]
+
+    @property
+    def sees(self) -> bool:
+        """Whether the model takes images."""
+        return self.name not in TEXT_MODELS
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,8 +170,12 @@ ONLY_TIER = _decision("OnlyTier", "The configuration has one tier.")
 ONLY_TIER_THAT_FITS = _decision(
     "OnlyTierThatFits", "No other tier holds this context or this many images or videos."
 )
+ONLY_TIER_WITH_VISION = _decision(
+    "OnlyTierWithVision", "The task is about images, and no other tier sees them."
+)
 OPEN_TOOL_LOOP = _decision(
-    "OpenToolLoop", "A tool loop is open: the tier that its opening messages call for keeps it."
+    "OpenToolLoop",
+    "A tool loop is open: it keeps the tier its opening calls for, or the next that can hold it.",
 )
 TEXT_ONLY = _decision("TextOnly", "Text without tools.")
 TEXT_WITH_TOOLS = _decision("TextWithTools", "Text with tools.")

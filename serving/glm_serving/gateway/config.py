@@ -15,8 +15,9 @@ from glm_serving.gateway.errors import ConfigError
 AUTO = "auto"
 FLAGSHIP = "flagship"
 FLASH = "flash"
-TIERS = (FLAGSHIP, FLASH)
-"""From the most to the least capable."""
+TEXT = "text"
+"""Its model sees nothing, so it is never asked about an image or a video."""
+TIERS = (FLAGSHIP, FLASH, TEXT)
 VERSION = 1
 
 
@@ -99,7 +100,7 @@ def _check(config: Config) -> None:
         raise ConfigError(f"version is {config.version}: this gateway reads version {VERSION}")
     unknown = sorted(set(config.tiers) - set(TIERS))
     if unknown or not config.tiers:
-        raise ConfigError(f"tiers has {unknown or 'no entry'}: use {' or '.join(TIERS)}")
+        raise ConfigError(f"tiers has {unknown or 'no entry'}: use {', '.join(TIERS)}")
     for alias, target in config.aliases.items():
         if target != AUTO and target not in config.tiers:
             raise ConfigError(f"aliases.{alias} is {target!r}: use {AUTO!r} or a tier that exists")
@@ -108,6 +109,9 @@ def _check(config: Config) -> None:
 
 
 def _check_tier(name: str, tier: TierConfig) -> None:
+    for key, count in (("maxImages", tier.max_images), ("maxVideos", tier.max_videos)):
+        if name == TEXT and count:
+            raise ConfigError(f"tiers.text.{key} is {count}: its model takes text only, write 0")
     seen: set[str] = set()
     for endpoint in tier.endpoints:
         if endpoint.name in seen:

@@ -2,6 +2,8 @@
 
 Order: names that the client may use, what each tier can hold, the tier that the client named,
 an open tool loop, then the priors. See docs/gateway.md.
+
+The tier text has no vision. What it can hold keeps media from it, so nothing here says so twice.
 """
 
 from __future__ import annotations
@@ -10,7 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from glm_serving.gateway import priors, tasks
-from glm_serving.gateway.config import AUTO, FLAGSHIP, FLASH, TIERS, Config, client_names
+from glm_serving.gateway.config import (
+    AUTO,
+    FLAGSHIP,
+    FLASH,
+    TEXT,
+    TIERS,
+    Config,
+    client_names,
+)
 from glm_serving.gateway.errors import Refusal
 from glm_serving.gateway.facts import Facts, Opening
 from glm_serving.gateway.reasons import (
@@ -23,6 +33,7 @@ from glm_serving.gateway.reasons import (
     NO_PUBLISHED_LEAD,
     ONLY_TIER,
     ONLY_TIER_THAT_FITS,
+    ONLY_TIER_WITH_VISION,
     OPEN_TOOL_LOOP,
     TEXT_ONLY,
     TEXT_WITH_TOOLS,
@@ -30,6 +41,12 @@ from glm_serving.gateway.reasons import (
     UNSUPPORTED_MODALITY,
     Reason,
 )
+
+FOR_TEXT = (TEXT, FLASH, FLAGSHIP)
+"""The tiers in the order in which each kind of request wants them: the first that fits serves."""
+FOR_TEXT_WITH_TOOLS = (TEXT, FLAGSHIP, FLASH)
+FOR_HARD_TASKS = (FLAGSHIP, FLASH, TEXT)
+FOR_EASY_TASKS = (FLASH, FLAGSHIP, TEXT)
 
 ESTIMATE_MARGIN = 1.1
 """The estimate of the prompt may be this much too low before a tier is called too small."""
@@ -52,7 +69,6 @@ class Policy:
     names: Mapping[str, str]
     """Model name of a client -> `auto` or a tier."""
     tiers: tuple[TierPolicy, ...]
-    """From the most to the least capable."""
     tolerance_points: float
 
 
@@ -101,7 +117,7 @@ def decide(facts: Facts, hints: Hints, state: State, policy: Policy) -> Decision
     allowed = tuple(t for t in policy.tiers if named in {AUTO, t.name})
     fitting = tuple(t for t in allowed if _fits(facts, t))
     if not fitting:
-        fitting = (_largest_or_refuse(facts, allowed),)
+        fitting = (_largest_or_refuse(facts, hints, policy, allowed),)
     tier, reason, task = _among(facts, hints, policy, named, fitting)
     return Decision(tier, reason, task, hold=tier not in state.serving)
 
@@ -133,27 +149,23 @@ def _fits(facts: Facts, tier: TierPolicy) -> bool:
     )
 
 
-def _largest_or_refuse(facts: Facts, allowed: tuple[TierPolicy, ...]) -> TierPolicy:
+def _largest_or_refuse(
+    facts: Facts, hints: Hints, policy: Policy, allowed: tuple[TierPolicy, ...]
+) -> TierPolicy:
     """The roomiest tier when only an estimate speaks against it; else the refusal.
 
     The engine counts tokens exactly, so the gateway refuses on a lower bound alone.
     """
     able = [t for t in allowed if facts.videos <= t.max_videos]
     if not able:
-        raise Refusal(
-            UNSUPPORTED_MODALITY,
-            f"the request has {facts.videos} videos: at most "
-            f"{max(t.max_videos for t in allowed)} can be served",
-            "messages",
-        )
+        most = max(t.max_videos for t in allowed)
+        elsewhere = [t.name for t in policy.tiers if facts.videos <= t.max_videos]
+        raise _too_much("videos", facts.videos, most, _way_out(elsewhere, hints, policy))
     able = [t for t in able if facts.images <= t.max_images]
     if not able:
-        raise Refusal(
-            TOO_MANY_IMAGES,
-            f"the request has {facts.images} images: at most "
-            f"{max(t.max_images for t in allowed)} can be served",
-            "messages",
-        )
+        most = max(t.max_images for t in allowed)
+        elsewhere = [t.name for t in policy.tiers if facts.images <= t.max_images]
+        raise _too_much("images", facts.images, most, _way_out(elsewhere, hints, policy))
     largest = max(able, key=lambda t: t.context_tokens)
     least = facts.min_prompt_tokens + facts.max_tokens
     if least > largest.context_tokens:
@@ -166,6 +178,26 @@ def _largest_or_refuse(facts: Facts, allowed: tuple[TierPolicy, ...]) -> TierPol
     return largest
 
 
+def _too_much(kind: str, count: int, most: int, way_out: str) -> Refusal:
+    images = kind == "images" and most > 0
+    able = f"at most {most} can be served" if most else "no tier that may serve takes any"
+    return Refusal(
+        TOO_MANY_IMAGES if images else UNSUPPORTED_MODALITY,
+        f"the request has {count} {kind}: {able}{way_out}",
+        "messages",
+    )
+
+
+def _way_out(elsewhere: list[str], hints: Hints, policy: Policy) -> str:
+    """How the client reaches a tier that takes its media; empty where there is none."""
+    if not elsewhere:
+        return ""
+    if hints.tier:
+        return f"; send x-glm-tier: {elsewhere[0]}"
+    model = next(name for name, target in policy.names.items() if target == elsewhere[0])
+    return f"; use the model {model}"
+
+
 def _among(
     facts: Facts, hints: Hints, policy: Policy, named: str, fitting: tuple[TierPolicy, ...]
 ) -> tuple[str, Reason, str]:
@@ -175,22 +207,28 @@ def _among(
         return policy.tiers[0].name, ONLY_TIER, hints.task
     if len(fitting) == 1:
         return fitting[0].name, ONLY_TIER_THAT_FITS, hints.task
-    tier, reason, task = _by_priors(facts, hints, policy.tolerance_points)
+    names = [tier.name for tier in fitting]
+    order, reason, task = _by_priors(facts, hints, policy.tolerance_points)
+    if task and sum(tier.name != TEXT for tier in policy.tiers) == 1:
+        reason = ONLY_TIER_WITH_VISION
+    tier = next(name for name in order if name in names)
     return tier, OPEN_TOOL_LOOP if facts.in_tool_loop else reason, task
 
 
-def _by_priors(facts: Facts, hints: Hints, tolerance: float) -> tuple[str, Reason, str]:
+def _by_priors(facts: Facts, hints: Hints, tolerance: float) -> tuple[tuple[str, ...], Reason, str]:
     """By the published lead at the task of the opening: the same for every step of a loop."""
     opening = facts.opening
     tools = facts.tools > 0 or facts.in_tool_loop
     if not hints.task and not opening.images and not opening.videos:
-        return (FLAGSHIP, TEXT_WITH_TOOLS, "") if tools else (FLASH, TEXT_ONLY, "")
+        # What a screen tool answers with is likely to be an image.
+        order = FOR_HARD_TASKS if facts.screen_tools else FOR_TEXT_WITH_TOOLS
+        return (order, TEXT_WITH_TOOLS, "") if tools else (FOR_TEXT, TEXT_ONLY, "")
     task = hints.task or _inferred(opening, facts.screen_tools, tools)
     if not task:
-        return FLAGSHIP, NO_PUBLISHED_LEAD, ""
+        return FOR_HARD_TASKS, NO_PUBLISHED_LEAD, ""
     if priors.LEADS[task] < tolerance:
-        return FLASH, LEAD_WITHIN_TOLERANCE, task
-    return FLAGSHIP, LEAD_ABOVE_TOLERANCE, task
+        return FOR_EASY_TASKS, LEAD_WITHIN_TOLERANCE, task
+    return FOR_HARD_TASKS, LEAD_ABOVE_TOLERANCE, task
 
 
 def _inferred(opening: Opening, screen_tools: bool, tools: bool) -> str:

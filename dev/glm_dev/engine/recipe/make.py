@@ -1,9 +1,9 @@
-"""Makes one tiny checkpoint: `make.py flagship|flash OUTPUT`.
+"""Makes one tiny checkpoint: `make.py flagship|flash|text OUTPUT`.
 
-Both are the real architectures of GLM-4.6V and GLM-4.6V-Flash with every kind of layer, a few
-hundred thousand random parameters, and a vocabulary of bytes. Dimensions keep vLLM's constraints
-on its CPU back-end: head size 32, hidden sizes in multiples of 32, heads even for tensor parallel
-2, and a rope section that sums to half of the rotated part of a head.
+They are the real architectures of GLM-4.6V, GLM-4.6V-Flash and GLM-4.6 with every kind of layer, a
+few hundred thousand random parameters, and a vocabulary of bytes. Dimensions keep vLLM's
+constraints on its CPU back-end: head size 32, hidden sizes in multiples of 32, heads even for
+tensor parallel 2, and a rope section that sums to half of the rotated part of a head.
 """
 
 from __future__ import annotations
@@ -84,7 +84,14 @@ def tokenizer() -> transformers.PreTrainedTokenizerFast:
 
 
 def text_config(kind: str, ids: dict[str, int]) -> dict[str, Any]:
-    """The language model: three layers, of which the flagship's first is dense as in GLM-4.6V."""
+    """The language model: three layers, of which a mixture of experts has a dense one first."""
+    rope: dict[str, Any] = {
+        "rope_type": "default",
+        "rope_theta": 500_000.0,
+        "partial_rotary_factor": 0.5,
+    }
+    if kind != "text":
+        rope["mrope_section"] = [2, 3, 3]
     config: dict[str, Any] = {
         "vocab_size": VOCABULARY,
         "hidden_size": HIDDEN,
@@ -94,17 +101,12 @@ def text_config(kind: str, ids: dict[str, int]) -> dict[str, Any]:
         "num_key_value_heads": KEY_VALUE_HEADS,
         "head_dim": 32,
         "max_position_embeddings": MAX_POSITIONS,
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": 500_000.0,
-            "partial_rotary_factor": 0.5,
-            "mrope_section": [2, 3, 3],
-        },
+        "rope_parameters": rope,
         "attention_bias": True,
         "eos_token_id": [ids[text] for text in END],
         "pad_token_id": ids["<|endoftext|>"],
     }
-    if kind == "flagship":
+    if kind != "flash":
         config |= {
             "moe_intermediate_size": 64,
             "n_routed_experts": 8,
@@ -114,8 +116,8 @@ def text_config(kind: str, ids: dict[str, int]) -> dict[str, Any]:
             "n_group": 1,
             "topk_group": 1,
             "norm_topk_prob": True,
-            # Asked for by vLLM, unknown to transformers; false in GLM-4.6V.
-            "use_qk_norm": False,
+            # vLLM asks every mixture for it; transformers knows it of the text model only.
+            "use_qk_norm": kind == "text",
             "routed_scaling_factor": 1.0,
         }
     return config
@@ -139,6 +141,19 @@ def vision_config() -> dict[str, Any]:
 def model(kind: str, ids: dict[str, int]) -> transformers.PreTrainedModel:
     """The random model, the same on every machine with the same packages."""
     torch.manual_seed(SEED)
+    made = text_model(ids) if kind == "text" else seeing_model(kind, ids)
+    lean(made, ids)
+    return made.to(torch.bfloat16)
+
+
+def text_model(ids: dict[str, int]) -> transformers.PreTrainedModel:
+    """GLM-4.6, without its layer for multi-token prediction."""
+    config = transformers.Glm4MoeConfig(**text_config("text", ids), tie_word_embeddings=False)
+    return transformers.Glm4MoeForCausalLM(config)
+
+
+def seeing_model(kind: str, ids: dict[str, int]) -> transformers.PreTrainedModel:
+    """GLM-4.6V or GLM-4.6V-Flash: the language model behind a vision tower."""
     classes = {
         "flagship": (transformers.Glm4vMoeConfig, transformers.Glm4vMoeForConditionalGeneration),
         "flash": (transformers.Glm4vConfig, transformers.Glm4vForConditionalGeneration),
@@ -155,14 +170,12 @@ def model(kind: str, ids: dict[str, int]) -> transformers.PreTrainedModel:
         video_end_token_id=ids["<|end_of_video|>"],
         tie_word_embeddings=False,
     )
-    made = model_class(config)
-    lean(made, ids)
-    return made.to(torch.bfloat16)
+    return model_class(config)
 
 
 def lean(made: Any, ids: dict[str, int]) -> None:
     """Let one hidden dimension carry a constant that no layer writes, and weigh it by LOGITS."""
-    words = made.model.language_model
+    words = getattr(made.model, "language_model", made.model)
     with torch.no_grad():
         words.embed_tokens.weight[:, ANCHOR] = 8.0
         for name, weight in words.named_parameters():
@@ -176,7 +189,7 @@ def lean(made: Any, ids: dict[str, int]) -> None:
 
 
 def processors(output: Path) -> None:
-    """The files that tell transformers and vLLM how images and videos become patches."""
+    """What tells transformers and vLLM how images and videos become patches, tried at the end."""
     common = {
         "processor_class": "Glm46VProcessor",
         "patch_size": 14,
@@ -192,6 +205,9 @@ def processors(output: Path) -> None:
         output / "video_preprocessor_config.json",
         {"video_processor_type": "Glm46VVideoProcessor", **common},
     )
+    settings = json.loads((output / "tokenizer_config.json").read_text())
+    write(output / "tokenizer_config.json", {**settings, "processor_class": "Glm46VProcessor"})
+    transformers.AutoProcessor.from_pretrained(output)
 
 
 def write(path: Path, value: object) -> None:
@@ -204,14 +220,12 @@ def main(kind: str, output: Path) -> None:
     words = tokenizer()
     ids = words.get_vocab()
     words.save_pretrained(output)
-    settings = json.loads((output / "tokenizer_config.json").read_text())
-    write(output / "tokenizer_config.json", {**settings, "processor_class": "Glm46VProcessor"})
     model(kind, ids).save_pretrained(output)
-    processors(output)
     ends = {"eos_token_id": [ids[text] for text in END], "pad_token_id": ids["<|endoftext|>"]}
     write(output / "generation_config.json", ends)
     shutil.copy(Path(__file__).with_name("chat_template.jinja"), output / "chat_template.jinja")
-    transformers.AutoProcessor.from_pretrained(output)
+    if kind != "text":
+        processors(output)
 
 
 if __name__ == "__main__":
