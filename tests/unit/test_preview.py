@@ -90,7 +90,7 @@ def test_gpus_held_by_pods_of_the_file_are_taken(files: Files) -> None:
     code, out, _ = files.plan()
     assert code == 3
     assert out.startswith("fits, and has no room now:")
-    assert "7 held by team-a/training" in out
+    assert "7 held by team-a/training" in " ".join(out.split())
 
 
 def test_the_objects_own_replicas_do_not_stand_in_its_way(files: Files) -> None:
@@ -100,15 +100,14 @@ def test_the_objects_own_replicas_do_not_stand_in_its_way(files: Files) -> None:
     assert files.plan()[0] == 0
 
 
-def test_the_table_has_a_row_per_tier_and_every_rejection(files: Files) -> None:
+def test_the_table_has_a_column_per_tier_and_the_rejections(files: Files) -> None:
     files.write(base(), BIG)
     code, out, _ = files.plan()
-    lines = out.splitlines()
-    assert (code, lines[0][:5]) == (0, "fits:")
-    assert lines[2].split()[:3] == ["TIER", "MODEL", "GPUS"]
-    assert lines[3].split()[:4] == ["flagship", "GLM-4.6V", "FP8", "2"]
-    assert lines[4].split()[:4] == ["flash", "GLM-4.6V-Flash", "BF16", "1"]
-    assert any(line.startswith("  tensor 1 on 8 x NVIDIA-H100") for line in lines)
+    lines = [line.split() for line in out.splitlines()]
+    assert (code, lines[0][0]) == (0, "fits:")
+    assert ["flagship", "flash"] in lines
+    assert ["model", "GLM-4.6V", "FP8", "GLM-4.6V-Flash", "BF16"] in lines
+    assert ["tensor", "1", "on", "8", "x"] in [line[:5] for line in lines]
 
 
 @pytest.mark.parametrize("mode", ["Live", "Plan", "Paused"])

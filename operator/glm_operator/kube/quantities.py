@@ -18,14 +18,19 @@ _FACTORS = {
 }
 
 
-def whole(amount: object) -> int | None:
-    """A quantity as a whole number; None for one that is not whole or no quantity at all.
+def whole(quantity: object) -> int | None:
+    """A quantity as a whole number; None for one that is not whole or no quantity at all."""
+    value = amount(quantity)
+    return value.numerator if value is not None and value.denominator == 1 else None
+
+
+def amount(quantity: object) -> Fraction | None:
+    """A quantity as a number; None for what is none.
 
     See https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
     """
-    found = _QUANTITY.fullmatch(str(amount))
+    found = _QUANTITY.fullmatch(str(quantity))
     if found is None:
         return None
     exponent = Fraction(10) ** int(found["exponent"] or 0)
-    value = Fraction(found["number"]) * exponent * _FACTORS[found["suffix"] or ""]
-    return value.numerator if value.denominator == 1 else None
+    return Fraction(found["number"]) * exponent * _FACTORS[found["suffix"] or ""]

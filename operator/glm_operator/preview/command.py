@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 
-from glm_operator.plan.observed import Defaults
 from glm_operator.preview.errors import InvalidInputError
 from glm_operator.preview.files import STANDARD_INPUT, read_nodes, read_object
-from glm_operator.preview.report import Report, report
+from glm_operator.preview.report import Question, about_new
 from glm_operator.preview.shapes import SPELLING, nodes_of_shapes
 from glm_operator.preview.table import render
+from glm_operator.preview.text import terminal_width
 
 EXIT_OK = 0
 EXIT_BAD_INPUT = 2
@@ -33,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", default="", help="context of the kubeconfig")
     parser.add_argument("-n", "--namespace", default="", help="namespace of the object")
     parser.add_argument("-o", "--output", choices=FORMS, default="table", help="default: table")
+    arithmetic = "show the arithmetic, step by step"
+    parser.add_argument("--explain", action="store_true", help=arithmetic)
 
 
 def _add_sources(group: argparse._MutuallyExclusiveGroup) -> None:
@@ -52,24 +54,24 @@ def _add_sources(group: argparse._MutuallyExclusiveGroup) -> None:
 def run(options: argparse.Namespace) -> int:
     """Plan, print, and return the exit code."""
     try:
-        result = _report(options)
+        result = _question(options).answer(options.explain)
     except InvalidInputError as error:
         print(f"glm-operator: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    print(render(result, options.output), end="")
+    print(render(result, options.output, terminal_width()), end="")
     return EXIT_OK if result.fits else EXIT_DOES_NOT_FIT
 
 
-def _report(options: argparse.Namespace) -> Report:
+def _question(options: argparse.Namespace) -> Question:
     if options.nodes is None and not options.node_shape:
-        return _live_report(options)
+        return _live(options)
     _check_offline(options)
     deployment = read_object(options.filename, options.namespace)
     if options.nodes is not None:
         nodes = read_nodes(options.nodes, deployment)
     else:
         nodes = nodes_of_shapes(options.node_shape, deployment)
-    return report(deployment, nodes, Defaults())
+    return about_new(deployment, nodes)
 
 
 def _check_offline(options: argparse.Namespace) -> None:
@@ -84,9 +86,9 @@ def _check_offline(options: argparse.Namespace) -> None:
         )
 
 
-def _live_report(options: argparse.Namespace) -> Report:
+def _live(options: argparse.Namespace) -> Question:
     # Only here the client of the API server is needed; the other forms start without its cost.
-    from glm_operator.preview.live import Target, live_report
+    from glm_operator.preview.live import Target, live_question
 
     target = Target(options.kubeconfig, options.context, options.namespace)
-    return live_report(options.filename, target)
+    return live_question(options.filename, target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,20 @@ from glm_operator.api.errors import InvalidObject
 from glm_operator.api.v1alpha1 import GLMDeployment
 from glm_operator.kube.client import KubernetesCluster
 from glm_operator.kube.convert import nodes_of
-from glm_operator.kube.errors import KubeError, RefusedError
+from glm_operator.kube.errors import KubeError
 from glm_operator.kube.execute import UNFINISHED
 from glm_operator.kube.read import read_object as read_stored
 from glm_operator.kube.read import read_owned
 from glm_operator.kube.resources import NODE, POD
 from glm_operator.kube.retry import Backoff
 from glm_operator.kube.transport import Transport, namespace_of
-from glm_operator.plan.observed import Defaults, Node, Observed
+from glm_operator.plan.observed import Node, Observed
 from glm_operator.preview.errors import InvalidInputError
 from glm_operator.preview.files import read_object
-from glm_operator.preview.report import Report, edit_report, report
+from glm_operator.preview.report import Question, about_edit, about_new
 
 USUAL_KUBECONFIG = Path("~/.kube/config")
+FORBIDDEN = 403
 PATIENCE = Backoff(base_seconds=0.2, limit_seconds=1.0, attempts=2)
 """A person waits for the answer: fewer attempts than the operator makes."""
 NO_CLUSTER = "set KUBECONFIG, or give the nodes with --nodes or --node-shape"
@@ -58,8 +59,8 @@ class _Cluster:
     """The object as it is stored, with what it owns; None where it does not exist."""
 
 
-def live_report(path: str, target: Target) -> Report:
-    """Plan the object of a file on the live cluster. Raises `InvalidInputError`."""
+def live_question(path: str, target: Target) -> Question:
+    """How the object of a file would run on the live cluster. Raises `InvalidInputError`."""
     try:
         transport = Transport.load(target.file(), target.context)
         place = namespace_of(target.file(), target.context)
@@ -69,41 +70,53 @@ def live_report(path: str, target: Target) -> Report:
     deployment = read_object(path, target.namespace, place)
     try:
         found = asyncio.run(_read(transport, deployment))
-    except KubeError as error:
-        raise InvalidInputError(_sentence(error)) from error
     except InvalidObject as error:
         raise InvalidInputError(
             f"{deployment.namespace}/{deployment.name} is stored in a form that this version does"
             f" not read ({error}): use the version of the operator in the cluster"
         ) from error
     if found.observed is None:
-        return report(deployment, found.nodes, Defaults())
-    return edit_report(deployment, replace(found.observed, nodes=found.nodes), time.time())
+        return about_new(deployment, found.nodes)
+    return about_edit(deployment, replace(found.observed, nodes=found.nodes), time.time())
 
 
-def _sentence(error: KubeError) -> str:
-    if isinstance(error, RefusedError) and error.status == 403:
+def _sentence(errors: Sequence[KubeError]) -> str:
+    told = "; ".join(str(error) for error in errors)
+    if errors[0].status == FORBIDDEN:
         return (
-            f"{error}; planning on a live cluster reads nodes and pods of all namespaces, and the"
-            " object with its ControllerRevisions: ask for that right, or give the nodes with"
-            " --nodes or --node-shape"
+            f"{told}; planning on a live cluster reads nodes and pods of all namespaces, and the"
+            " object with what it owns: ask for that right, or give the nodes with --nodes or"
+            " --node-shape"
         )
-    return f"{error}; {NO_CLUSTER}"
+    return f"{told}; {NO_CLUSTER}"
 
 
 async def _read(transport: Transport, deployment: GLMDeployment) -> _Cluster:
     cluster = KubernetesCluster(transport, workers=8, backoff=PATIENCE)
     try:
-        nodes, pods, stored = await asyncio.gather(
+        nodes, pods, observed = await _all(
             cluster.find(NODE),
             cluster.find(POD, fields=UNFINISHED),
-            read_stored(cluster, deployment.namespace, deployment.name),
+            _owned(cluster, deployment),
         )
-        observed = await _owned(cluster, stored)
     finally:
         cluster.close()
     return _Cluster(nodes_of(nodes, pods), observed)
 
 
-async def _owned(cluster: KubernetesCluster, stored: Mapping[str, Any] | None) -> Observed | None:
+async def _all(*calls: Awaitable[Any]) -> list[Any]:
+    """All results; every missing right at once, so that nobody has to ask for them one by one."""
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    failed = [one for one in results if isinstance(one, KubeError)]
+    if failed:
+        forbidden = [one for one in failed if one.status == FORBIDDEN]
+        raise InvalidInputError(_sentence(forbidden or failed[:1]))
+    for one in results:
+        if isinstance(one, BaseException):
+            raise one
+    return results
+
+
+async def _owned(cluster: KubernetesCluster, deployment: GLMDeployment) -> Observed | None:
+    stored = await read_stored(cluster, deployment.namespace, deployment.name)
     return None if stored is None else (await read_owned(cluster, stored)).observed

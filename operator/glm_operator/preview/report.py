@@ -1,17 +1,29 @@
-"""What the planner says of an object on given nodes, as plain data."""
+"""What the planner says of an object on given nodes, as plain data with documented keys."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import ceil
 from typing import Any
 
 from glm_operator.api import reasons
 from glm_operator.api.enums import Mode
+from glm_operator.api.tier import AnyTier
 from glm_operator.api.v1alpha1 import GLMDeployment
+from glm_operator.kube.quantities import amount
+from glm_operator.plan.admission import courses
 from glm_operator.plan.edits import TierEdit, edits, recorded_defaults
 from glm_operator.plan.observed import Defaults, Node, Observed
-from glm_operator.plan.planner import plan
+from glm_operator.plan.planner import plan, scene_of
+from glm_operator.plan.resolve import Inputs
+from glm_operator.plan.room import Room
+from glm_operator.plan.tier import promised, scaled_by_operator
+from glm_operator.preview.explain import candidates
+
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +34,8 @@ class Report:
     """Whether every replica would find a node now."""
     reason: str
     message: str
-    tiers: Mapping[str, Mapping[str, Any]]
-    """As in the status: by tier how it would run, and what was rejected."""
+    tiers: Mapping[str, Json]
+    """By tier: as in the status, with the replicas and what they take together."""
     edits: tuple[TierEdit, ...] = ()
     """What applying the object would do to replicas that run."""
 
@@ -32,29 +44,70 @@ class Report:
         """Whether it would fit, were the GPUs free."""
         return self.reason == reasons.WAITING_FOR_GPUS
 
-    def document(self) -> dict[str, Any]:
-        """The report as plain data."""
+    def document(self) -> Json:
+        """The report as plain data. The keys are documented in docs/plan.md."""
         return {
             "fits": self.fits,
             "reason": self.reason,
             "message": self.message,
-            "tiers": {name: dict(tier) for name, tier in self.tiers.items()},
+            "tiers": dict(self.tiers),
+            "totals": self.totals(),
             "edits": [one.document() for one in self.edits],
         }
 
+    def totals(self) -> Json:
+        """What all tiers that fit take together, with the fewest replicas and with the most."""
+        sized = [tier for tier in self.tiers.values() if "gpu" in tier]
+        nodes = {node for tier in sized for node in tier["nodes"]}
+        gpus: Counter[str] = Counter()
+        for tier in sized:
+            gpus[tier["gpu"]] += tier["gpus"]
+        return {
+            "gpus": sum(gpus.values()),
+            "maxGpus": sum(tier["maxGpus"] for tier in sized),
+            "gpusByProduct": dict(gpus),
+            "nodes": len(nodes),
+            "cpu": _total(sized, "cpu"),
+            "memoryBytes": _total(sized, "memory"),
+            "checkpointBytes": sum(tier["checkpointBytes"] for tier in sized),
+        }
 
-def report(deployment: GLMDeployment, nodes: tuple[Node, ...], defaults: Defaults) -> Report:
-    """Plan the object as if it were new, whatever its mode."""
+
+def _total(tiers: Iterable[Json], key: str) -> int:
+    """The sum of a quantity over all replicas, rounded up."""
+    each = ((amount(tier[key]) or Fraction(0)) * int(tier["replicas"]) for tier in tiers)
+    return ceil(sum(each, Fraction(0)))
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The planner's input for one report."""
+
+    observed: Observed
+    now: float
+    defaults: Defaults
+    stored: GLMDeployment | None = None
+    """The object that `observed.object` is an edit of; None: it is new."""
+
+    def answer(self, explain: bool) -> Report:
+        """Ask the planner. `explain`: with the arithmetic."""
+        found = _report(self.observed, self.now, self.defaults)
+        if self.stored is not None:
+            made = edits(self.stored, self.observed, self.now, self.defaults)
+            found = replace(found, edits=made)
+        return _explained(found, self) if explain else found
+
+
+def about_new(deployment: GLMDeployment, nodes: tuple[Node, ...]) -> Question:
+    """How the object would run if it were new, whatever its mode."""
     observed = Observed(_planned(deployment), uid="", generation=1, nodes=nodes)
-    return _report(observed, 0.0, defaults)
+    return Question(observed, 0.0, Defaults())
 
 
-def edit_report(deployment: GLMDeployment, stored: Observed, now: float) -> Report:
-    """Plan the object as an edit of the stored one, with the replicas that run."""
+def about_edit(deployment: GLMDeployment, stored: Observed, now: float) -> Question:
+    """How the object would run as an edit of the stored one, with the replicas that run."""
     edited = replace(stored, object=_planned(deployment), generation=stored.generation + 1)
-    defaults = recorded_defaults(stored, Defaults())
-    found = edits(stored.object, edited, now, defaults)
-    return replace(_report(edited, now, defaults), edits=found)
+    return Question(edited, now, recorded_defaults(stored, Defaults()), stored.object)
 
 
 def _planned(deployment: GLMDeployment) -> GLMDeployment:
@@ -62,8 +115,43 @@ def _planned(deployment: GLMDeployment) -> GLMDeployment:
     return deployment.model_copy(update={"spec": spec})
 
 
+def _explained(result: Report, question: Question) -> Report:
+    """With the arithmetic of what was taken and of what came nearest."""
+    observed, defaults = question.observed, question.defaults
+    scene = scene_of(observed, question.now, defaults)
+    chosen = courses(scene, Room(observed.nodes, observed.replicas))
+    tiers = {}
+    for name, tier in observed.object.spec.tiers.items():
+        inputs = Inputs(name, tier, observed.object.spec.image_pull_secrets, defaults)
+        resolution = chosen[name].resolution
+        found = candidates(inputs, resolution.engine, resolution.option, observed.nodes)
+        tiers[name] = result.tiers[name] | {"explain": [one.document() for one in found]}
+    return replace(result, tiers=tiers)
+
+
 def _report(observed: Observed, now: float, defaults: Defaults) -> Report:
     status = plan(observed, now, defaults).status
     planned = next(one for one in status["conditions"] if one["type"] == "Planned")
-    fits = planned["status"] == "True"
-    return Report(fits, planned["reason"], planned["message"], status["plan"])
+    tiers = {
+        name: _counted(tier, status["plan"][name])
+        for name, tier in observed.object.spec.tiers.items()
+    }
+    return Report(planned["status"] == "True", planned["reason"], planned["message"], tiers)
+
+
+def _counted(tier: AnyTier, planned: Mapping[str, Any]) -> Json:
+    """A tier's plan with its replicas: the promised ones, and the most that scaling makes."""
+    fewest = promised(tier)
+    most = _most(tier)
+    found = {"quantization": tier.model.quantization.value, **planned}
+    found |= {"replicas": fewest, "maxReplicas": most}
+    if "gpusPerReplica" in planned:
+        each = planned["gpusPerReplica"]
+        found |= {"gpus": fewest * each, "maxGpus": most * each}
+    return found
+
+
+def _most(tier: AnyTier) -> int:
+    """Replicas that the tier has at most; an autoscaler behind /scale has limits of its own."""
+    scaling = getattr(tier, "scaling", None)
+    return scaling.max_replicas if scaling and scaled_by_operator(tier) else promised(tier)

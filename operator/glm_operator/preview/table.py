@@ -3,47 +3,138 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import yaml
 
+from glm_operator.preview.arithmetic import explanation
 from glm_operator.preview.report import Report
+from glm_operator.preview.text import columns, wrapped
 
-HEADINGS = ("TIER", "MODEL", "GPUS", "GPU", "CONTEXT", "KV TOKENS", "NODES")
+GIB = 1 << 30
+SHOWN = 4
+"""Options of one kind that are shown; -o json has them all."""
+NOTHING = "-"
+
+Json = Mapping[str, Any]
 
 
-def render(result: Report, form: str) -> str:
-    """The report as `table`, `json` or `yaml`."""
+def render(result: Report, form: str, width: int) -> str:
+    """The report as `table`, `json` or `yaml`. `width`: columns of the table."""
     if form == "json":
         return json.dumps(result.document(), indent=2) + "\n"
     if form == "yaml":
-        return yaml.safe_dump(result.document(), sort_keys=False, width=100)
-    return _table(result)
+        return yaml.safe_dump(result.document(), sort_keys=False, width=width)
+    return "\n".join(_table(result, width)) + "\n"
 
 
-def _table(result: Report) -> str:
-    rows = [HEADINGS, *(_row(name, tier) for name, tier in result.tiers.items())]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-    lines = [_line(row, widths) for row in rows]
+def _table(result: Report, width: int) -> list[str]:
+    lines = wrapped(f"{verdict(result)}: {result.message}", width)
+    lines += ["", *columns(_rows(result.tiers), width), *_totals(result, width)]
+    lines += _section("Applied to what runs", (one.sentence() for one in result.edits), width)
     for name, tier in result.tiers.items():
-        if tier["rejected"]:
-            lines += ["", f"{name}: not taken"]
-        lines += [f"  {one['option']}: {one['message']}" for one in tier["rejected"]]
-    verdict = (
-        "fits" if result.fits else "fits, and has no room now" if result.waits else "does not fit"
+        lines += _tier(name, tier, width)
+    for name, tier in result.tiers.items():
+        for one in tier.get("explain", ()):
+            lines += ["", *explanation(name, one, width)]
+    return lines
+
+
+def verdict(result: Report) -> str:
+    """The answer in a few words."""
+    if result.fits:
+        return "fits"
+    return "fits, and has no room now" if result.waits else "does not fit"
+
+
+def _rows(tiers: Mapping[str, Json]) -> list[list[str]]:
+    """One column for each tier."""
+    cells = [_cells(tier) for tier in tiers.values()]
+    names = list(dict.fromkeys(label for tier in cells for label in tier))
+    head = ["", *tiers]
+    return [head, *([label, *(tier.get(label, NOTHING) for tier in cells)] for label in names)]
+
+
+def _cells(tier: Json) -> dict[str, str]:
+    cells = {
+        "model": f"{tier['model']} {tier['quantization']}",
+        "replicas": _to(tier["replicas"], tier["maxReplicas"]),
+    }
+    if "gpu" not in tier:
+        return cells | {"GPUs per replica": "does not fit"}
+    return cells | {
+        "GPUs per replica": f"{tier['gpusPerReplica']} x {tier['gpu']}",
+        "GPUs in all": _to(tier["gpus"], tier["maxGpus"]),
+        "sharding": _sharding(tier),
+        "context": f"{tier['maxModelLen']:,} tokens",
+        "KV cache": f"{tier['kvTokens']:,} tokens ({tier['kvCacheDType']})",
+        "full-length requests": f"{tier['fullLengthSequences']} at once",
+        "largest batch": f"{tier['maxNumSeqs']} requests" if tier["maxNumSeqs"] else "as vLLM",
+        "CPU, memory": f"{tier['cpu']} CPUs, {tier['memory']} per replica",
+        "weights": _gib(tier["gpuWeightBytes"]) + " per GPU",
+        "disk for weights": _gib(tier["checkpointBytes"]),
+        "nodes": ", ".join(tier["nodes"]) or NOTHING,
+    }
+
+
+def _sharding(tier: Json) -> str:
+    stages = f", pipeline {tier['pipeline']}" if tier["pipeline"] > 1 else ""
+    experts = ", expert parallel" if tier["expert"] == "Enabled" else ""
+    return f"tensor {tier['tensor']}{stages}{experts}"
+
+
+def _to(fewest: int, most: int) -> str:
+    return f"{fewest} to {most}" if most > fewest else str(fewest)
+
+
+def _totals(result: Report, width: int) -> list[str]:
+    """What to buy; nothing where a tier has no size yet."""
+    totals = result.totals()
+    if not all("gpu" in tier for tier in result.tiers.values()):
+        return []
+    kinds = ", ".join(f"{count} x {gpu}" for gpu, count in totals["gpusByProduct"].items())
+    more = f" (up to {totals['maxGpus']} GPUs as flash scales)"
+    nodes = f" on {totals['nodes']} node{'' if totals['nodes'] == 1 else 's'}"
+    text = (
+        f"In all: {kinds}{more if totals['maxGpus'] > totals['gpus'] else ''}"
+        f"{nodes if totals['nodes'] else ''};"
+        f" {totals['cpu']} CPUs and {_gib(totals['memoryBytes'])} of host memory;"
+        f" {_gib(totals['checkpointBytes'])} of disk for the weights, on each node that loads them."
     )
-    return "\n".join([f"{verdict}: {result.message}", "", *lines]) + "\n"
+    return ["", *wrapped(text, width)]
 
 
-def _row(name: str, tier: Mapping[str, Any]) -> tuple[str, ...]:
-    model = f"{tier['model']} {tier.get('quantization', '')}".strip()
-    if "tensor" not in tier:
-        return name, model, "-", "-", "-", "-", "-"
-    numbers = (tier["gpusPerReplica"], tier["gpu"], tier["maxModelLen"], tier["kvTokens"])
-    return name, model, *map(str, numbers), ", ".join(tier["nodes"]) or "-"
+def _tier(name: str, tier: Json, width: int) -> list[str]:
+    fitting = (f"{one['option']}: {one['message']}" for one in tier.get("alternatives", ()))
+    lacking = "options that do not fit" if "gpu" in tier else "does not fit"
+    return [
+        *_section(f"{name}: to know before", tier.get("warnings", ()), width),
+        *_section(f"{name}: it would fit with", tier.get("help", ()), width),
+        *_section(f"{name}: other options that fit", fitting, width, "that fit"),
+        *_section(f"{name}: {lacking}, the nearest first", _grouped(tier), width, "that do not"),
+    ]
 
 
-def _line(row: tuple[str, ...], widths: list[int]) -> str:
-    cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-    return "  ".join(cells).rstrip()
+def _grouped(tier: Json) -> Iterator[str]:
+    """Options that share a reason in one line."""
+    options: dict[str, list[str]] = {}
+    for one in tier["rejected"]:
+        options.setdefault(one["message"], []).append(one["option"])
+    yield from (f"{'; '.join(same)}: {message}" for message, same in options.items())
+
+
+def _section(title: str, items: Iterable[str], width: int, kind: str = "") -> list[str]:
+    """A title and its items, of which the first are shown where `kind` names what is left out."""
+    found = list(items)
+    if not found:
+        return []
+    shown = found[:SHOWN] if kind else found
+    lines = [line for item in shown for line in wrapped(item, width, "  ", "      ")]
+    rest = len(found) - len(shown)
+    more = [f"  and {rest} more {kind}: -o yaml has them all"] if rest else []
+    return ["", title, *lines, *more]
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:,.1f} GiB"

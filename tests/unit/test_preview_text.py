@@ -1,0 +1,149 @@
+"""What `glm-operator plan` prints: the table, the arithmetic, and their width."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from glm_operator.api.v1alpha1 import GLMDeployment
+from glm_operator.plan.edits import Effect, TierEdit
+from glm_operator.preview.report import Report, about_new
+from glm_operator.preview.shapes import nodes_of_shapes
+from glm_operator.preview.table import render
+from glm_operator.preview.text import columns, terminal_width, wrapped
+from object_cases import FLAGSHIP, FLASH, REMOVED, base, changed
+
+DATA = Path(__file__).resolve().parents[1] / "data" / "plans"
+SINGLE = {FLASH: REMOVED}
+SNAPSHOTS: dict[str, tuple[Any, list[str], bool]] = {
+    "both-on-8xH100-80GB": (base(), ["8xH100-80GB"], False),
+    "both-on-4xL4-24GB": (base(), ["4xL4-24GB"], False),
+    "fp8-on-2xA100-80GB": (changed(SINGLE), ["2xA100-80GB"], False),
+    "explained-on-2xH100-80GB": (changed(SINGLE), ["2xH100-80GB"], True),
+    "explained-in-stages-on-4xL40S-48GB": (
+        changed(SINGLE | {f"{FLAGSHIP}.model.quantization": "INT4"}),
+        ["4xL40S-48GB"],
+        True,
+    ),
+}
+
+
+def planned(obj: Any, shapes: list[str], explain: bool = False) -> Report:
+    deployment = GLMDeployment.parse(obj)
+    return about_new(deployment, nodes_of_shapes(shapes, deployment)).answer(explain)
+
+
+@pytest.mark.parametrize("name", SNAPSHOTS)
+def test_the_output_is_as_recorded(name: str) -> None:
+    shown = render(planned(*SNAPSHOTS[name]), "table", 100)
+    file = DATA / f"{name}.txt"
+    assert shown == file.read_text(), (
+        f"{file.name} differs: see whether each changed line is meant, then renew it with "
+        "`python tests/unit/test_preview_text.py`"
+    )
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+@pytest.mark.parametrize("name", SNAPSHOTS)
+def test_no_line_is_wider_than_the_terminal(name: str, width: int) -> None:
+    lines = render(planned(*SNAPSHOTS[name]), "table", width).splitlines()
+    assert [line for line in lines if len(line) > width] == []
+
+
+def numbers(text: str) -> list[int]:
+    return [int(found.replace(",", "")) for found in re.findall(r"\d[\d,]*", text)]
+
+
+def test_the_arithmetic_can_be_checked_by_hand() -> None:
+    (one, *_) = planned(*SNAPSHOTS["explained-on-2xH100-80GB"]).tiers["flagship"]["explain"]
+    assert one["deviceBytes"] * one["utilizationPercent"] // 100 == one["usableBytes"]
+    assert sum(part["gpuBytes"] for part in one["weights"]) == pytest.approx(one["weightBytes"], 8)
+    cache = one["usableBytes"] - one["weightBytes"] - one["reserveBytes"]
+    assert cache == one["cacheBytes"]
+    token = (
+        one["stage"]["layers"] * 2 * one["kvHeadsPerGpu"] * one["headDim"] * one["kvElementBytes"]
+    )
+    assert token == one["bytesPerToken"]
+    assert cache // token == one["kvTokens"]
+    assert one["kvTokens"] // one["maxModelLen"] == one["fullLengthSequences"]
+
+
+def test_what_was_taken_comes_before_what_was_not() -> None:
+    found = planned(*SNAPSHOTS["explained-on-2xH100-80GB"]).tiers["flagship"]["explain"]
+    assert [one["taken"] for one in found] == [True, False]
+    assert found[1]["option"].startswith("tensor 1 on 2 x NVIDIA-H100")
+    assert "too much" in found[1]["message"]
+
+
+def test_what_fits_is_not_listed_among_what_does_not() -> None:
+    flagship = planned(base(), ["8xH100-80GB"]).tiers["flagship"]
+    fitting = {one["option"] for one in flagship["alternatives"]}
+    product = "NVIDIA-H100-80GB-HBM3"
+    assert {f"tensor 4 on {product}", f"tensor 8 on {product}"} == fitting
+    assert fitting.isdisjoint(one["option"] for one in flagship["rejected"])
+
+
+def test_totals_are_those_of_a_purchase() -> None:
+    totals = planned(base(), ["8xH100-80GB"]).totals()
+    assert (totals["gpus"], totals["maxGpus"], totals["nodes"]) == (3, 10, 1)
+    assert totals["gpusByProduct"] == {"NVIDIA-H100-80GB-HBM3": 3}
+
+
+def test_edits_are_shown_in_their_own_words() -> None:
+    edit = TierEdit("flash", Effect.RESTARTS, 2, ("model.uri",))
+    report = Report(True, "Fits", "It fits.", {}, (edit,))
+    text = render(report, "table", 100)
+    assert "  flash: restarts, 2 replicas are replaced (model.uri)\n" in text
+
+
+def test_data_is_the_same_in_both_forms() -> None:
+    report = planned(*SNAPSHOTS["explained-on-2xH100-80GB"])
+    data = json.loads(render(report, "json", 100))
+    assert data == yaml.safe_load(render(report, "yaml", 100)) == report.document()
+
+
+DOCUMENTED = Path(__file__).resolve().parents[2] / "docs" / "plan.md"
+
+
+def keys(value: Any) -> set[str]:
+    if isinstance(value, list):
+        return set().union(*map(keys, value))
+    if not isinstance(value, dict):
+        return set()
+    inner = (keys(one) for name, one in value.items() if name != "gpusByProduct")
+    return set(value).union(*inner)
+
+
+def test_every_key_of_the_data_is_documented() -> None:
+    report = planned(base(), ["8xH100-80GB"], explain=True)
+    edit = TierEdit("flash", Effect.RESTARTS, 2, ("model.uri",))
+    data = report.document() | {"edits": [edit.document()]}
+    documented = set(re.findall(r"`([a-zA-Z]+)`", DOCUMENTED.read_text()))
+    assert keys(data) - documented - {"flagship", "flash"} == set()
+
+
+def test_cells_that_are_too_wide_go_on_in_the_next_line() -> None:
+    assert columns([["", "a"], ["nodes", "one, two, three"]], 17) == [
+        "       a",
+        "nodes  one, two,",
+        "       three",
+    ]
+
+
+def test_a_long_word_is_not_cut() -> None:
+    assert wrapped("a" * 20, 10) == ["a" * 20]
+
+
+def test_a_pipe_is_a_hundred_columns_wide() -> None:
+    assert terminal_width() == 100
+
+
+if __name__ == "__main__":
+    DATA.mkdir(exist_ok=True)
+    for snapshot, question in SNAPSHOTS.items():
+        (DATA / f"{snapshot}.txt").write_text(render(planned(*question), "table", 100))
