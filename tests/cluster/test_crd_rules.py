@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from api_server import OBJECTS, Refused
 from control_plane import ControlPlane
@@ -18,6 +20,7 @@ from object_cases import CASES, EDIT_CASES, FLASH, REMOVED, Case, EditCase, base
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(30, func_only=True)]
 
 Json = dict[str, Any]
+EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.yaml"))
 
 
 def made(plane: ControlPlane, namespace: str, obj: Json, dry_run: bool = False) -> Json:
@@ -51,6 +54,12 @@ def test_an_edit_is_judged_by_what_was_there_before(
         control_plane.api.replace(path, changed(case.rejected, before), dry_run=True)
     assert case.sentence in str(caught.value)
     control_plane.api.replace(path, changed(case.accepted, before), dry_run=True)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_accepted(control_plane: ControlPlane, example: Path) -> None:
+    for obj in yaml.safe_load_all(example.read_text()):
+        made(control_plane, "default", obj, dry_run=True)
 
 
 def wrong_values(field: Field) -> Iterator[Any]:

@@ -1,0 +1,1 @@
+"""What fits on which GPU, as the planner sees it: docs/sizing.md and the comments of examples/."""
