@@ -8,8 +8,15 @@ from typing import Any
 import kopf
 
 from glm_operator.api import names
-from glm_operator.kube.resources import CHILDREN, CONTROLLER_REVISION, POD
+from glm_operator.kube.resources import (
+    CHILDREN,
+    CONTROLLER_REVISION,
+    LIMIT_RANGE,
+    POD,
+    RESOURCE_QUOTA,
+)
 from glm_operator.runtime.kopf_thread import Enqueue
+from glm_operator.runtime.loop import EVERY_OBJECT
 
 OWNED = {names.LABEL_DEPLOYMENT: kopf.PRESENT}
 
@@ -20,6 +27,12 @@ def register(registry: kopf.OperatorRegistry, enqueue: Enqueue) -> None:
     @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
     async def object_seen(*, namespace: str | None, name: str, **_: Any) -> None:
         enqueue((namespace or "", name))
+
+    for kind in (RESOURCE_QUOTA, LIMIT_RANGE):
+
+        @kopf.on.event(kind.group, kind.version, kind.plural, registry=registry)
+        async def limit_seen(*, namespace: str | None, **_: Any) -> None:
+            enqueue((namespace or "", EVERY_OBJECT))
 
     for kind in (POD, CONTROLLER_REVISION, *CHILDREN):
 

@@ -8,17 +8,21 @@ from typing import Any
 
 import pytest
 
-from glm_operator.kube.resources import NODE
-from reconcile_stage import Room, Stage, flash, stage
+from glm_operator.kube.resources import LIMIT_RANGE, NODE, POD, RESOURCE_QUOTA
+from reconcile_stage import Room, Stage, flash, job, stage
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
 Json = dict[str, Any]
 
 
+GPUS = "requests.nvidia.com/gpu"
+
+
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with stage(tmp_path_factory.mktemp("operator")) as opened:
+    """The operator looks at nothing by itself: what it acts on, something told it of."""
+    with stage(tmp_path_factory.mktemp("operator"), resync_seconds=600) as opened:
         yield opened
 
 
@@ -56,7 +60,53 @@ def test_gpus_that_are_away_for_seconds_change_no_plan(scene: Stage, room: Room)
     with no_gpu(scene):
         room.until("the kubelets to offer no GPU", lambda: offered(scene) == {"0"})
         done = passes(scene)
-        room.until("more passes", lambda: passes(scene) >= done + 3)
+        scene.api.merge(room.path, {"metadata": {"labels": {"look": "again"}}})
+        room.until("another pass", lambda: passes(scene) > done)
         assert offered(scene) == {"0"}
         assert room.wait("Planned", "True", "Fits") == before
     room.until("the GPUs to be back", lambda: offered(scene) == {"8"})
+
+
+def limit(scene: Stage, room: Room, hard: Json, **spec: Any) -> str:
+    """A quota of the room's namespace that the server has counted; returns its path."""
+    path = RESOURCE_QUOTA.path(room.namespace)
+    scene.api.create(path, {"metadata": {"name": "gpus"}, "spec": {"hard": hard, **spec}})
+    room.until("the server to count", lambda: "used" in scene.api.get(f"{path}/gpus")["status"])
+    return f"{path}/gpus"
+
+
+def test_a_quota_is_told_before_anything_is_created_and_its_rise_is_acted_on_at_once(
+    scene: Stage, room: Room
+) -> None:
+    path = limit(scene, room, {GPUS: "1"})
+    room.create({"flash": flash(replicas=2)})
+    planned = room.wait("Planned", "False", "QuotaExceeded")
+    taken = "of which 0 are used and 1 planned for others"
+    assert planned["message"] == f"flash needs 1 {GPUS}, and quota gpus allows 1, {taken}."
+    assert room.engines() == {}
+    scene.api.merge(path, {"spec": {"hard": {GPUS: "2"}}})
+    room.until("two replicas", lambda: len(room.engines()) == 2, timeout=2)
+
+
+def test_what_others_give_back_of_a_quota_is_taken_up_at_once(scene: Stage, room: Room) -> None:
+    limit(scene, room, {GPUS: "2"})
+    others = POD.path(room.namespace)
+    scene.api.create(others, job("theirs", "node-1", 1))
+    room.create({"flash": flash(replicas=2)})
+    room.wait("Planned", "False", "QuotaExceeded")
+    scene.api.delete(f"{others}/theirs", {"gracePeriodSeconds": 1})
+    room.until("two replicas", lambda: len(room.engines()) == 2, timeout=10)
+
+
+def test_a_limit_range_is_told_before_anything_is_created(scene: Stage, room: Room) -> None:
+    item = {"type": "Container", "max": {"memory": "64Mi"}}
+    found = {"metadata": {"name": "cap"}, "spec": {"limits": [item]}}
+    path = LIMIT_RANGE.path(room.namespace)
+    scene.api.create(path, found)
+    room.create({"flash": flash()})
+    planned = room.wait("Planned", "False", "OutsideLimitRange")
+    allows = "LimitRange cap allows each Container at most 64Mi"
+    assert planned["message"] == f"flash asks for 128Mi of memory, and {allows}."
+    assert room.engines() == {}
+    scene.api.delete(f"{path}/cap")
+    room.until("a replica", room.engines, timeout=2)

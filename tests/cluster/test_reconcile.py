@@ -11,7 +11,7 @@ from glm_operator.api import names
 from glm_operator.api.reference import LIVE, effects
 from glm_operator.kube import convert
 from glm_operator.kube.resources import LEASE, POD, SERVICE
-from reconcile_stage import SIMULATOR, Room, Stage, flagship, flash, stage
+from reconcile_stage import SIMULATOR, Room, Stage, flagship, flash, job, stage
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
@@ -267,14 +267,6 @@ def test_a_restarted_container_is_checked_again_before_it_serves(scene: Stage, r
     assert room.engines()[name]["metadata"]["uid"] == before.uid
 
 
-def test_a_quota_is_told_in_the_servers_own_words(scene: Stage, room: Room) -> None:
-    quota = {"metadata": {"name": "none"}, "spec": {"hard": {"requests.nvidia.com/gpu": "0"}}}
-    scene.api.create(f"/api/v1/namespaces/{room.namespace}/resourcequotas", quota)
-    room.create({"flash": flash()})
-    degraded = room.wait("Degraded", "True", "Refused")
-    assert "exceeded quota" in degraded["message"]
-
-
 def test_a_service_of_somebody_else_is_not_taken_over(scene: Stage, room: Room) -> None:
     path = SERVICE.path(room.namespace)
     spec = {"ports": [{"port": 80}]}
@@ -284,27 +276,6 @@ def test_a_service_of_somebody_else_is_not_taken_over(scene: Stage, room: Room) 
     assert f"Service {room.namespace}/vision-flash" in degraded["message"]
     now = scene.api.get(f"{path}/vision-flash")
     assert now["metadata"]["resourceVersion"] == theirs["metadata"]["resourceVersion"]
-
-
-def job(name: str, node: str, gpus: int) -> Json:
-    """A pod of somebody else that holds GPUs of a node."""
-    security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    profile = {"seccompProfile": {"type": "RuntimeDefault"}, "runAsNonRoot": True}
-    container = {
-        "name": "job",
-        "image": SIMULATOR,
-        "command": ["sleep", "3600"],
-        "securityContext": security,
-        "resources": {"limits": {"nvidia.com/gpu": str(gpus)}},
-    }
-    return {
-        "metadata": {"name": name},
-        "spec": {
-            "nodeName": node,
-            "containers": [container],
-            "securityContext": profile | {"runAsUser": 10001},
-        },
-    }
 
 
 def test_gpus_that_somebody_gives_back_are_taken_up_at_once(scene: Stage, room: Room) -> None:

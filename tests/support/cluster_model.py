@@ -14,6 +14,7 @@ from typing import Any
 
 from glm_operator.api import names
 from glm_operator.api.v1alpha1 import GLMDeployment
+from glm_operator.kube.limits import resources_of
 from glm_operator.plan import times
 from glm_operator.plan.actions import (
     Action,
@@ -38,6 +39,7 @@ from glm_operator.plan.observed import (
 )
 from glm_operator.plan.order import Claim
 from glm_operator.plan.planner import plan
+from glm_operator.plan.quota import UNLIMITED, Allowance, Limits
 
 GPU = "nvidia.com/gpu"
 START_SECONDS = 20.0
@@ -83,6 +85,8 @@ class ModelCluster:
     """Revisions whose engines never pass the tool calls."""
     refusing: set[str] = field(default_factory=set)
     """Nodes that the scheduler finds too small for our pods, though their GPUs are free."""
+    limits: Limits = UNLIMITED
+    """What the namespace allows; what our pods use of it is counted here."""
     created: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     deleting_since: dict[str, float] = field(default_factory=dict)
@@ -122,7 +126,16 @@ class ModelCluster:
             created_at=self.created_at,
             claims=self.claims,
             priorities=self.priorities,
+            limits=self._allowance().limits,
         )
+
+    def _allowance(self) -> Allowance:
+        """What the API server's quota admission would know."""
+        account = Allowance(self.limits)
+        for pod in self.pods.values():
+            if pod.phase not in ("Failed", "Succeeded"):
+                account.take(pod.resources)
+        return account
 
     def _with_holds(self, node: Node) -> Node:
         own = [
@@ -193,6 +206,9 @@ class ModelCluster:
         meta = action.manifest["metadata"]
         if meta["name"] in self.pods:
             raise Conflict(f"pod {meta['name']} already exists")
+        denied = self._allowance().lack(resources_of(action.manifest))
+        if denied is not None:
+            raise Conflict(denied.sentence)
         node = pinned_node(action.manifest) or action.node
         self._uids += 1
         container = action.manifest["spec"]["containers"][0]
@@ -206,6 +222,7 @@ class ModelCluster:
             node=node,
             gpus=int(container["resources"]["limits"][action.resource]),
             resource=action.resource,
+            resources=resources_of(action.manifest),
             attempt=int(meta["annotations"][names.ANNOTATION_ATTEMPT]),
         )
         self.created.append(meta["name"])

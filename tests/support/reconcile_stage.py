@@ -76,6 +76,27 @@ def glm_deployment(tiers: Json, **spec: Any) -> Json:
     }
 
 
+def job(name: str, node: str, gpus: int) -> Json:
+    """A pod of somebody else that holds GPUs of a node."""
+    security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    profile = {"seccompProfile": {"type": "RuntimeDefault"}, "runAsNonRoot": True}
+    container = {
+        "name": "job",
+        "image": SIMULATOR,
+        "command": ["sleep", "3600"],
+        "securityContext": security,
+        "resources": {"limits": {"nvidia.com/gpu": str(gpus)}},
+    }
+    return {
+        "metadata": {"name": name},
+        "spec": {
+            "nodeName": node,
+            "containers": [container],
+            "securityContext": profile | {"runAsUser": 10001},
+        },
+    }
+
+
 @dataclass
 class Room:
     """One namespace of the stage, with at most one object in it."""
@@ -84,7 +105,8 @@ class Room:
     namespace: str
 
     @property
-    def _path(self) -> str:
+    def path(self) -> str:
+        """Where the object is."""
         return f"{OBJECTS.format(self.namespace)}/{NAME}"
 
     def create(self, tiers: Json, **spec: Any) -> Json:
@@ -93,15 +115,15 @@ class Room:
 
     def edit(self, spec: Json) -> Json:
         """Merge a change into the spec."""
-        return self.api.merge(self._path, {"spec": spec})
+        return self.api.merge(self.path, {"spec": spec})
 
     def read(self) -> Json:
         """The object as stored."""
-        return self.api.get(self._path)
+        return self.api.get(self.path)
 
     def delete(self) -> None:
         """Delete the object."""
-        self.api.delete(self._path)
+        self.api.delete(self.path)
 
     def hurry(self) -> None:
         """End all pods without their preStop and drain times; no test looks at these."""
@@ -254,7 +276,7 @@ def exists(api: ApiServer, path: str) -> bool:
 
 
 @contextmanager
-def stage(folder: Path) -> Iterator[Stage]:
+def stage(folder: Path, resync_seconds: float = 2) -> Iterator[Stage]:
     """A cluster of two GPU nodes and an operator that looks at everything every two seconds."""
     archives = build_images(("gateway", "engine-sim"))
     spec = ClusterSpec(
@@ -265,7 +287,8 @@ def stage(folder: Path) -> Iterator[Stage]:
     )
     with LocalCluster.up(spec) as cluster, closing(ApiServer(cluster.kubeconfig)) as api:
         _prepare(cluster, api)
-        with operator(cluster.kubeconfig, folder / "operator.log", **_settings()) as process:
+        settings = {**_settings(), "resync_seconds": resync_seconds}
+        with operator(cluster.kubeconfig, folder / "operator.log", **settings) as process:
             process.start()
             yield Stage(cluster, api, process, folder, itertools.count(1))
 
@@ -283,9 +306,13 @@ def _settings() -> Mapping[str, Any]:
 def _prepare(cluster: LocalCluster, api: ApiServer) -> None:
     """What the chart would install, without the operator itself."""
     cluster.kubectl.apply(crd.definition())
-    cluster.kubectl.run(
-        "wait", "--for=condition=Established", f"crd/{crd.NAME}", "--timeout=30s", timeout=40
-    )
+    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd.NAME}"
+    # `kubectl wait` fails on a definition that has no conditions yet.
+
+    def served() -> bool:
+        return convert.condition(api.get(path), "Established").get("status") == "True"
+
+    wait_for("the kind to be served", served, 30, every=0.1)
     api.create("/api/v1/namespaces", {"metadata": {"name": SYSTEM}})
     rules = [
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]},

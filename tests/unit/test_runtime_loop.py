@@ -11,7 +11,7 @@ import pytest
 
 from glm_operator.kube.errors import KubeError, LeaseLostError, RefusedError, UnavailableError
 from glm_operator.runtime.inventory import Affected
-from glm_operator.runtime.loop import Loop, Periods
+from glm_operator.runtime.loop import EVERY_OBJECT, Loop, Periods
 from glm_operator.runtime.metrics import Metrics
 from glm_operator.runtime.queue import Queue
 from glm_operator.runtime.reconciler import Outcome
@@ -256,6 +256,19 @@ def test_objects_that_wait_are_passed_when_their_order_changes() -> None:
         return await queue.get()
 
     assert run(Passes(), work) == B
+
+
+@pytest.mark.parametrize(
+    ("key", "passed"),
+    [(A, 1), (("ml", EVERY_OBJECT), 2), (("other", EVERY_OBJECT), 0)],
+    ids=["an object", "all of the namespace", "another namespace"],
+)
+def test_what_is_seen_is_passed(key: tuple[str, str], passed: int) -> None:
+    async def work(loop: Loop, queue: Queue) -> int:
+        loop.seen(key)
+        return len(queue)
+
+    assert run(Passes(), work) == passed
 
 
 def test_a_tick_passes_what_should_change() -> None:

@@ -56,6 +56,22 @@ def test_nothing_is_written_when_nothing_changed() -> None:
     assert shell.cluster.writes == []
 
 
+def test_a_quota_of_the_namespace_is_read_with_every_pass() -> None:
+    shell = Shell.with_nodes("gpu-1")
+    hard = {"requests.nvidia.com/gpu": "5"}
+    quota = {"kind": "ResourceQuota", "metadata": {"name": "gpus", "namespace": "ml"}}
+    shell.cluster.put(quota | {"spec": {"hard": hard}, "status": {"hard": hard}})
+    other = {"kind": "ResourceQuota", "metadata": {"name": "none", "namespace": "other"}}
+    shell.cluster.put(other | {"spec": {"hard": {"pods": "0"}}})
+    shell.cluster.put(glm_deployment())
+    shell.once()
+    assert shell.condition("Planned")["reason"] == "QuotaExceeded"
+    assert shell.cluster.pods() == []
+    shell.cluster.put(quota | {"spec": {"hard": {GPU: "6"}}, "status": {}})
+    shell.once()
+    assert len(shell.cluster.pods()) == 3
+
+
 def test_no_node_is_given_more_than_it_has() -> None:
     shell = served()
     shell.feed()

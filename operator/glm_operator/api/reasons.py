@@ -90,6 +90,12 @@ ONLY_DRA = _shown(
     "GPUs are offered by dynamic resource allocation only; the planner counts those of a "
     "device plugin.",
 )
+QUOTA_EXCEEDED = _shown(
+    "QuotaExceeded", "A ResourceQuota of the namespace does not admit a further replica."
+)
+OUTSIDE_LIMIT_RANGE = _shown(
+    "OutsideLimitRange", "A LimitRange of the namespace does not admit what a replica asks for."
+)
 WAITING_FOR_GPUS = _shown("WaitingForGPUs", "The tier fits, and others hold the GPUs it needs.")
 PRIORITY_CLASS_MISSING = _shown(
     "PriorityClassMissing", "`placement.priorityClassName` names a class that does not exist."

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from glm_operator.api import names
-from glm_operator.kube.quantities import whole
+from glm_operator.api.quantities import whole
+from glm_operator.kube import limits
 from glm_operator.plan import times
 from glm_operator.plan.observed import Hold, Node, Replica, Revision, Taint
 
@@ -168,6 +169,7 @@ def replica_of(pod: Raw, owner_uid: str) -> Replica:
         bound=bool(pod["spec"].get("nodeName")),
         gpus=gpus,
         resource=resource,
+        resources=limits.resources_of(pod),
         phase=status.get("phase", "Pending"),
         ip=status.get("podIP", ""),
         container_id=_running_id(engine),

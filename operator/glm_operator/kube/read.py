@@ -13,11 +13,14 @@ from glm_operator.api.v1alpha1 import GLMDeployment
 from glm_operator.kube import convert
 from glm_operator.kube.client import Cluster
 from glm_operator.kube.errors import NotFoundError, RefusedError
+from glm_operator.kube.limits import limits_of
 from glm_operator.kube.resources import (
     CHILDREN,
     CONTROLLER_REVISION,
     DEPLOYMENT_OBJECT,
+    LIMIT_RANGE,
     POD,
+    RESOURCE_QUOTA,
     RESOURCE_SLICE,
 )
 from glm_operator.manifests.gateway import gateway_name
@@ -25,6 +28,7 @@ from glm_operator.manifests.labels import Owner
 from glm_operator.plan import times
 from glm_operator.plan.dra import drivers_to_ask_for
 from glm_operator.plan.observed import Observed
+from glm_operator.plan.quota import Limits
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +69,9 @@ async def read_owned(cluster: Cluster, raw: Mapping[str, Any]) -> Reading:
     metadata = raw["metadata"]
     labels = f"{names.LABEL_DEPLOYMENT}={metadata['name']}"
     kinds = (POD, CONTROLLER_REVISION, *CHILDREN)
-    pods, revisions, *children = await asyncio.gather(
-        *(cluster.find(kind, metadata["namespace"], labels=labels) for kind in kinds)
+    limits, pods, revisions, *children = await asyncio.gather(
+        read_limits(cluster, metadata["namespace"]),
+        *(cluster.find(kind, metadata["namespace"], labels=labels) for kind in kinds),
     )
     uid = metadata["uid"]
     observed = Observed(
@@ -88,10 +93,19 @@ async def read_owned(cluster: Cluster, raw: Mapping[str, Any]) -> Reading:
             for item in items
             if convert.is_owned(item, uid)
         },
+        limits=limits,
         deleting="deletionTimestamp" in metadata,
         created_at=times.from_text(metadata["creationTimestamp"]),
     )
     return Reading(observed, gateway_pods(pods, observed))
+
+
+async def read_limits(cluster: Cluster, namespace: str) -> Limits:
+    """What a namespace allows."""
+    quotas, ranges = await asyncio.gather(
+        cluster.find(RESOURCE_QUOTA, namespace), cluster.find(LIMIT_RANGE, namespace)
+    )
+    return limits_of(quotas, ranges)
 
 
 async def read_drivers(cluster: Cluster, observed: Observed) -> frozenset[str]:

@@ -51,6 +51,9 @@ RESOURCE_SLICE = Resource(
     "resource.k8s.io", "v1", "ResourceSlice", "resourceslices", namespaced=False
 )
 
+RESOURCE_QUOTA = Resource("", "v1", "ResourceQuota", "resourcequotas")
+LIMIT_RANGE = Resource("", "v1", "LimitRange", "limitranges")
+
 CHILDREN = (SERVICE, CONFIG_MAP, SERVICE_ACCOUNT, DEPLOYMENT, DISRUPTION_BUDGET, ROLE_BINDING)
 """Owned kinds that are applied, not created once."""
 
@@ -63,6 +66,9 @@ KNOWN = (
     LEASE,
     EVENT,
     PRIORITY_CLASS,
+    RESOURCE_SLICE,
+    RESOURCE_QUOTA,
+    LIMIT_RANGE,
 )
 _BY_KIND = {(resource.api_version, resource.kind): resource for resource in KNOWN}
 

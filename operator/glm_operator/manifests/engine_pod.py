@@ -78,7 +78,7 @@ def _container(spec: EngineSpec, pull_policy: str) -> dict[str, Any]:
         "args": arguments.arguments(spec),
         "env": arguments.environment(spec),
         "ports": [{"name": "http", "containerPort": names.ENGINE_PORT, "protocol": "TCP"}],
-        "resources": _resources(spec),
+        "resources": resources(spec),
         "volumeMounts": _mounts(spec),
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -117,7 +117,8 @@ def _pod_security() -> dict[str, Any]:
     }
 
 
-def _resources(spec: EngineSpec) -> dict[str, Any]:
+def resources(spec: EngineSpec) -> dict[str, dict[str, str]]:
+    """Requests and limits of the engine's container."""
     requests = {"cpu": spec.cpu, "memory": spec.memory}
     gpus = {spec.resource: str(spec.gpus)}
     given = {key: value for key, value in requests.items() if value}

@@ -105,6 +105,9 @@ def _find_room(case: _Case, engine: EngineSpec, scene: Scene, trial: Room) -> _C
         return replace(case, missing=missing)
     rank = rank_of(scene, case.name, case.spec)
     lacks = shortage(trial, demand, rank)
+    denied = trial.lack(demand)
+    if denied is not None:
+        return replace(case, lacks=lacks, missing=missing, reason=denied.reason)
     trial.keep(demand, rank, wanted - placed)
     return replace(case, lacks=lacks, missing=missing)
 
@@ -114,7 +117,7 @@ def _release_others(engine: EngineSpec, scene: Scene, room: Room) -> None:
     revision = engine.revision()
     for one in scene.replicas(engine.tier):
         if one.revision != revision and one.node and not is_finished(one):
-            room.release(one.node, one.resource, one.gpus)
+            room.let_go(one)
 
 
 def _course(case: _Case, blocked: bool, waits: bool, scene: Scene) -> Course:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from glm_operator.api.quantities import amounts
 from glm_operator.manifests.engine import EngineSpec
+from glm_operator.manifests.engine_pod import resources
 from glm_operator.plan.hosting import Hosting
+from glm_operator.plan.limits import Resources
 from glm_operator.plan.order import Claim, Rank
 from glm_operator.plan.rollout import Moves
 from glm_operator.plan.room import Demand, Queued
@@ -20,8 +23,21 @@ def demand_of(engine: EngineSpec, hole: int = 0) -> Demand:
     """What a new replica of this engine asks of a node."""
     hosting = Hosting(engine)
     return Demand(
-        engine.tier, engine.resource, engine.gpus, hosting.refusal, hole, hosting=hosting.key
+        engine.tier,
+        engine.resource,
+        engine.gpus,
+        hosting.refusal,
+        hole,
+        hosting=hosting.key,
+        resources=resources_of(engine),
     )
+
+
+def resources_of(engine: EngineSpec) -> Resources:
+    """What a pod of this engine asks for."""
+    asked = resources(engine)
+    requests, limits = amounts(asked["requests"]), amounts(asked["limits"])
+    return Resources(requests, limits, engine.priority_class)
 
 
 def queued(claims: Iterable[Claim], mine: tuple[str, str]) -> list[Queued]:

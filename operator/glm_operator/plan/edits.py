@@ -97,7 +97,7 @@ def edits(
 ) -> tuple[TierEdit, ...]:
     """What applying `observed.object` does to each tier of it and of `before`, the stored one."""
     scene = scene_of(observed, now, defaults)
-    chosen = courses(scene, Room(observed.nodes, observed.replicas))
+    chosen = courses(scene, Room(observed.nodes, observed.replicas, (), observed.limits))
     present = [name for name in names.TIERS if _tier(before, name) or name in chosen]
     return tuple(_edit(scene, before, name, chosen.get(name)) for name in present)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from glm_operator.api import names, reasons
@@ -72,15 +72,20 @@ def _planned(scene: Scene, tiers: Sequence[TierPlan]) -> Condition:
     if held:
         reason = reasons.TIER_PAUSED if scene.mode is Mode.PAUSED else _why_held(tiers)
         return Condition(PLANNED, FALSE, reason, f"{'; '.join(held)}.")
-    short = [f"{tier.name} {tier.shortage}" for tier in tiers if tier.shortage]
+    short = [tier for tier in tiers if tier.shortage]
     if short:
-        return Condition(PLANNED, FALSE, reasons.WAITING_FOR_GPUS, f"{'; '.join(short)}.")
+        message = "; ".join(f"{tier.name} {tier.shortage}" for tier in short)
+        return Condition(PLANNED, FALSE, _graver(one.reason for one in short), f"{message}.")
     return Condition(PLANNED, TRUE, reasons.FITS, f"{'; '.join(_sizes(tiers))}.")
 
 
 def _why_held(tiers: Sequence[TierPlan]) -> str:
     """The reason that keeps the object from beginning: GPUs only where nothing else does."""
-    found = [tier.course.reason for tier in tiers if tier.course.held]
+    return _graver(tier.course.reason for tier in tiers if tier.course.held)
+
+
+def _graver(found: Iterable[str]) -> str:
+    """The first reason that no free GPU would end."""
     others = (reason for reason in found if reason != reasons.WAITING_FOR_GPUS)
     return next(others, reasons.WAITING_FOR_GPUS)
 
@@ -148,7 +153,7 @@ def _available(scene: Scene, name: str, tiers: Sequence[TierPlan]) -> Condition:
 def _sleeping(kind: str, tier: TierPlan) -> Condition:
     if tier.limited:
         message = f"Requests are held, and a replica {tier.limited}."
-        return Condition(kind, FALSE, reasons.WAITING_FOR_GPUS, message)
+        return Condition(kind, FALSE, tier.reason, message)
     if scaled_by_operator(tier.spec):
         leaving = "The last replica is leaving; the next request keeps or wakes one."
         message = leaving if tier.fleet.all else "No replica runs; the next request wakes one."
@@ -168,7 +173,7 @@ def _why_not(scene: Scene, tier: TierPlan) -> Cause:
     if tier.course.held:
         return Cause(tier.course.reason, f"{tier.name} {tier.course.held}.")
     if tier.shortage:
-        return Cause(reasons.WAITING_FOR_GPUS, f"{tier.name} {tier.shortage}.")
+        return Cause(tier.reason, f"{tier.name} {tier.shortage}.")
     if tier.succeeds:
         return Cause(reasons.STARTING, f"{tier.name} waits for its own replica to leave.")
     if tier.fleet.usable or tier.moves.create:

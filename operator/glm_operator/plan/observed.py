@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from glm_operator.api.v1alpha1 import GLMDeployment
+from glm_operator.plan.limits import UNTOLD, Resources
 from glm_operator.plan.order import Claim
+from glm_operator.plan.quota import UNLIMITED, Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Replica:
     bound: bool = False
     gpus: int = 0
     resource: str = "nvidia.com/gpu"
+    resources: Resources = UNTOLD
+    """All that its pod asks for, for the namespace's quotas."""
     phase: str = "Pending"
     ip: str = ""
     container_id: str = ""
@@ -187,6 +191,8 @@ class Observed:
     nodes: tuple[Node, ...] = ()
     drivers: frozenset[str] = frozenset()
     """Drivers that offer GPUs by dynamic resource allocation, where no node offers them else."""
+    limits: Limits = UNLIMITED
+    """What the namespace allows."""
     children: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     """(kind, name) -> live manifest of every owned object that is applied, not created."""
     gateways: tuple[GatewayReport, ...] = ()

@@ -60,7 +60,7 @@ def scene_of(observed: Observed, now: float, defaults: Defaults) -> Scene:
 def _tiers(scene: Scene, steps: Steps) -> list[TierPlan]:
     observed = scene.observed
     mine = observed.object.namespace, observed.object.name
-    room = Room(observed.nodes, observed.replicas, queued(observed.claims, mine))
+    room = Room(observed.nodes, observed.replicas, queued(observed.claims, mine), observed.limits)
     chosen = courses(scene, room)
     planner = TierPlanner(scene, room, steps)
     planned = {

@@ -139,7 +139,7 @@ def _gives_way(
 
 def _makes_room(replica: Replica, demand: Demand, room: Room) -> bool:
     trial = room.copy()
-    trial.release(replica.node, replica.resource, replica.gpus)
+    trial.let_go(replica)
     return trial.take(demand) is not None
 
 

@@ -6,9 +6,11 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from glm_operator.plan.limits import Resources
 from glm_operator.plan.observed import Node, Replica
 from glm_operator.plan.order import Rank
 from glm_operator.plan.placement import FINISHED_PHASES, health_refusal
+from glm_operator.plan.quota import UNLIMITED, Allowance, Lack, Limits
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
 
@@ -35,6 +37,8 @@ class Demand:
     """So many replicas come in the tier's own place in the order; see `later`."""
     later: Rank | None = None
     """The place of replicas beyond `owed`; None: the same."""
+    resources: Resources | None = None
+    """What its pod asks for, which the namespace has to admit; None: it admitted it already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +86,17 @@ class Room:
         nodes: all nodes of the cluster.
         replicas: those of the plan's own object.
         queued: what may come first for GPUs, in any order; see `let_in`.
+        limits: what the namespace of the plan's own object admits.
     """
 
     def __init__(
-        self, nodes: Iterable[Node], replicas: Iterable[Replica], queued: Iterable[Queued] = ()
+        self,
+        nodes: Iterable[Node],
+        replicas: Iterable[Replica],
+        queued: Iterable[Queued] = (),
+        limits: Limits = UNLIMITED,
     ) -> None:
+        self._allowance = Allowance(limits)
         self._nodes = {node.name: node for node in nodes}
         self._held: dict[tuple[str, str], int] = {}
         self._kept: dict[tuple[str, str], int] = {}
@@ -121,6 +131,7 @@ class Room:
         twin._on_node, twin._in_zone = dict(self._on_node), dict(self._in_zone)
         twin._queues = {key: queue.copy() for key, queue in self._queues.items()}
         twin._queued = list(self._queued)
+        twin._allowance = self._allowance.copy()
         return twin
 
     # What is held, kept and free.
@@ -157,15 +168,28 @@ class Room:
         self._hold(node, resource, -count)
         self._requeue(node)
 
+    def let_go(self, replica: Replica) -> None:
+        """Give back all that a replica holds: to ask what would be possible if it were gone."""
+        self.release(replica.node, replica.resource, replica.gpus)
+        self._allowance.release(replica.resources)
+
+    def lack(self, demand: Demand) -> Lack | None:
+        """Why the namespace admits no further replica, whatever is free; None where it does."""
+        return None if demand.resources is None else self._allowance.lack(demand.resources)
+
     # Taking and keeping.
 
     def take(self, demand: Demand) -> Node | None:
         """Place one replica on the best node, or return None where there is no room."""
+        if self.lack(demand) is not None:
+            return None
         home = self._home(demand, roomy=True)
         cost = home or self._best(demand)
         if cost is None or cost[0] > 0:
             return None
         node = self._nodes[cost[-1]]
+        if demand.resources is not None:
+            self._allowance.take(demand.resources)
         self._hold(node.name, demand.resource, demand.gpus)
         self._join(node.name, demand.tier)
         self._requeue(node.name)

@@ -12,6 +12,9 @@ from glm_operator.plan.room import Demand, Room
 
 def shortage(room: Room, demand: Demand, rank: Rank) -> str:
     """What a replica of a rank needs, how near the best node comes, and who comes first."""
+    denied = room.lack(demand)
+    if denied is not None:
+        return denied.sentence
     need = f"needs {gpus_text(demand.gpus)} on one node"
     possible = [
         node

@@ -85,6 +85,8 @@ class TierPlan:
     """What the missing replicas lack, as a sentence; empty: nothing."""
     succeeds: bool = False
     """Missing replicas only wait for the places of their own predecessors."""
+    reason: str = reasons.WAITING_FOR_GPUS
+    """Of the catalogue, for `shortage` and `limited`."""
     limited: str = ""
     """What more replicas would lack that the load asks for; empty: nothing."""
     help: tuple[str, ...] = ()
@@ -195,8 +197,12 @@ class TierPlanner:
         succeeds = moves.short > 0 and self._succeeds(found, base.course.revision, desired, demand)
         lacks = "" if succeeds else self._shortage(moves, stand)
         limited = decision is not None and decision.reason is scaling.ScaleReason.CAPACITY
-        claims = stand.claims(engine, moves, desired, succeeds=succeeds, limited=limited)
-        self._keep_room(stand, moves)
+        denied = None if succeeds else self._room.lack(demand)
+        # What the namespace does not admit is kept from nobody.
+        wants = moves if denied is None else replace(moves, short=0)
+        grows = limited and denied is None
+        claims = stand.claims(engine, wants, desired, succeeds=succeeds, limited=grows)
+        self._keep_room(stand, wants)
         return replace(
             base,
             moves=moves,
@@ -204,6 +210,7 @@ class TierPlanner:
             nodes=_nodes(moves.keep, made),
             shortage=lacks,
             succeeds=succeeds,
+            reason=reasons.WAITING_FOR_GPUS if denied is None else denied.reason,
             limited=shortage(self._room, demand, stand.last) if limited else "",
             decision=decision,
             claims=(*base.claims, *claims),
@@ -245,7 +252,7 @@ class TierPlanner:
         """A replica that the scheduler has not placed yet will take GPUs of some node."""
         for replica in found.usable:
             if not replica.node and not self._room.counts(replica):
-                self._room.take(demand)
+                self._room.take(replace(demand, resources=None))
 
     def _wanted(self, base: TierPlan) -> int:
         """Replicas wanted where no law decides: as before while paused, else as written."""
@@ -310,7 +317,7 @@ class TierPlanner:
         nodes, trial = self._scene.view.nodes, self._room.copy()
         for one in _making_way(found, revision):
             if one.node and not node_fault(one, nodes):
-                trial.release(one.node, one.resource, one.gpus)
+                trial.let_go(one)
         missing = desired - sum(one.revision == revision for one in found.usable)
         return trial.count(demand, missing) == missing
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from glm_operator.api import reasons
 from glm_operator.api.enums import Mode
+from glm_operator.api.quantities import exact
 from glm_operator.api.tier import AnyTier
 from glm_operator.api.v1alpha1 import GLMDeployment
-from glm_operator.kube.quantities import amount
 from glm_operator.plan.admission import courses
 from glm_operator.plan.edits import TierEdit, edits, recorded_defaults
 from glm_operator.plan.observed import Defaults, Node, Observed
@@ -75,7 +75,7 @@ class Report:
 
 def _total(tiers: Iterable[Json], key: str) -> int:
     """The sum of a quantity over all replicas, rounded up."""
-    each = ((amount(tier[key]) or Fraction(0)) * int(tier["replicas"]) for tier in tiers)
+    each = ((exact(tier[key]) or Fraction(0)) * int(tier["replicas"]) for tier in tiers)
     return ceil(sum(each, Fraction(0)))
 
 

@@ -24,7 +24,7 @@ IDENTITY: Any = names.MANAGER
 """kopf's name for itself among its peers, which are never used."""
 
 Enqueue = Callable[[tuple[str, str]], None]
-"""Asks for a pass of a key; may be called from any thread."""
+"""Asks for the passes that what was seen calls for; may be called from any thread."""
 Register = Callable[[kopf.OperatorRegistry, Enqueue], None]
 """Adds the event handlers to a registry."""
 

@@ -20,6 +20,10 @@ Clock = Callable[[], float]
 Wanted = TypeVar("Wanted")
 
 
+EVERY_OBJECT = ""
+"""In the place of a name: what was seen concerns every object of the namespace."""
+
+
 @dataclass(frozen=True, slots=True)
 class Periods:
     """How often things are done by the clock, in seconds."""
@@ -132,6 +136,13 @@ class Loop:
             # One object must not end the ticks of all; its passes say in its status what is wrong.
             logger.exception("%s/%s: the tick failed unexpectedly", *key)
             self._metrics.reconcile_errors.labels(type(error).__name__).inc()
+
+    def seen(self, key: Key) -> None:
+        """Something was heard of an object, or of what all objects of a namespace live with."""
+        namespace, name = key
+        known = (one for one in self._reconciler.known() if one[0] == namespace)
+        for one in known if name == EVERY_OBJECT else (key,):
+            self._queue.add(one)
 
     def affected(self, change: Affected) -> None:
         """A node or a pod changed: pass the objects that it concerns, who comes first first."""

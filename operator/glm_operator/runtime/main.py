@@ -203,7 +203,7 @@ async def lead(machine: Machine, register: Register, stopping: asyncio.Task[Any]
     )
     kopf_thread = KopfThread(
         register,
-        lambda key: post(lambda: machine.queue.add(key)),
+        lambda key: post(lambda: machine.loop.seen(key)),
         machine.transport.connection,
         machine.settings.watch_namespaces,
     )

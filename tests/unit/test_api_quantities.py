@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from glm_operator.kube.quantities import whole
+from glm_operator.api.quantities import whole
 
 
 @pytest.mark.parametrize(
