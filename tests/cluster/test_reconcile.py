@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,11 +12,13 @@ from glm_operator.api import names
 from glm_operator.api.reference import LIVE, effects
 from glm_operator.kube import convert
 from glm_operator.kube.resources import LEASE, POD, SERVICE
-from reconcile_stage import SIMULATOR, Room, Stage, flagship, flash, job, stage
+from glm_operator.runtime.checks import png
+from reconcile_stage import SIMULATOR, Room, Stage, flagship, flash, job, stage, text
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
 Json = dict[str, Any]
+PIXEL = base64.b64encode(png(1)).decode()
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +97,8 @@ LIVE_EDITS: dict[str, Any] = {
     "tiers.flash.scaling.maxReplicas": 4,
     "tiers.flash.scaling.scaleToZero.idleSeconds": 900,
     "tiers.flash.scaling.scaleToZero.holdTimeoutSeconds": 200,
+    "tiers.text.replicas": 2,
+    "tiers.text.drain.timeoutSeconds": 7,
     "routing.autoModel": "house",
     "routing.qualityTolerancePoints": 9,
     "gateway.replicas": 2,
@@ -111,7 +116,7 @@ def test_every_live_field_is_edited_below() -> None:
 
 
 def test_no_edit_of_a_live_field_touches_a_pod(room: Room) -> None:
-    room.create({"flagship": flagship(), "flash": flash()})
+    room.create({"flagship": flagship(), "flash": flash(), "text": text()})
     room.wait("Ready", "True")
     before = room.uids()
     spec = room.read()["spec"]
@@ -242,6 +247,25 @@ def test_an_engine_that_dies_at_its_first_image_is_never_routable(room: Room) ->
     assert "ended during the image check: Completed, exit code 0" in checked["message"]
     (pod,) = room.engines().values()
     assert names.LABEL_ROUTABLE not in pod["metadata"]["labels"]
+
+
+def test_a_text_tier_is_verified_without_an_image_and_asked_for_text_alone(room: Room) -> None:
+    room.create({"flash": flash(), "text": text()})
+    room.wait("Ready", "True")
+    assert room.wait("TextAvailable", "True")["message"] == "1 of 1 replicas serve."
+    (pod,) = (pod for name, pod in room.engines().items() if name.startswith("vision-text-"))
+    # The simulator of this model refuses images: no check showed it one.
+    assert convert.replica_of(pod, "").verified
+    assert not {"--limit-mm-per-prompt", "--mm-encoder-tp-mode"} & set(_words(pod))
+    words = {"type": "text", "text": "What is a taint?"}
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + PIXEL}}
+    assert room.ask(words)["model"] == "glm-4.6"
+    assert room.ask(picture, words)["model"] == "glm-4.6v-flash"
+
+
+def _words(pod: Json) -> list[str]:
+    (container,) = pod["spec"]["containers"]
+    return [*container["command"], *container.get("args", ())]
 
 
 def _engine(**changes: Any) -> Json:

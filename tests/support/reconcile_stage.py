@@ -23,6 +23,7 @@ from glm_operator.kube.resources import (
     DEPLOYMENT_OBJECT,
     NODE,
     POD,
+    SERVICE,
     Resource,
 )
 from glm_operator.plan.observed import Node
@@ -61,6 +62,18 @@ def flagship(**changes: Any) -> Json:
         "model": {"preset": "GLM-4.6V", "uri": "file:///models/flagship", "quantization": "FP8"},
         "engine": {"image": SIMULATOR, "resources": {"cpu": "20m", "memory": "128Mi"}},
         "parallelism": {"tensor": "2"},
+        "drain": {"timeoutSeconds": 5},
+    }
+    return tier | changes
+
+
+def text(**changes: Any) -> Json:
+    """A simulated model without vision on four GPUs."""
+    tier: Json = {
+        "model": {"preset": "GLM-4.6", "uri": "file:///models/text", "quantization": "INT4"},
+        "engine": {"image": SIMULATOR, "resources": {"cpu": "20m", "memory": "128Mi"}},
+        "parallelism": {"tensor": "4"},
+        "context": {"maxModelLen": 32768},
         "drain": {"timeoutSeconds": 5},
     }
     return tier | changes
@@ -188,6 +201,12 @@ class Room:
             convert.condition(pod, "Ready").get("status") == "True" for pod in self.list(POD)
         )
 
+    def ask(self, *content: Json) -> Json:
+        """A chat completion of the gateway, which chooses the tier. Raises Refused."""
+        path = f"{SERVICE.path(self.namespace, f'{NAME}-gateway:80')}/proxy/v1/chat/completions"
+        body = {"model": "glm", "messages": [{"role": "user", "content": list(content)}]}
+        return self.api.create(path, body)
+
     def scheduled(self) -> set[str]:
         """Uids of all engine pods that were ever bound in this namespace, from their events."""
         events = self.api.get(f"/api/v1/namespaces/{self.namespace}/events?limit=500")["items"]
@@ -195,7 +214,9 @@ class Room:
             event["involvedObject"]["uid"]
             for event in events
             if event["reason"] == "Scheduled"
-            and event["involvedObject"]["name"].startswith((f"{NAME}-flash-", f"{NAME}-flagship-"))
+            and event["involvedObject"]["name"].startswith(
+                tuple(f"{NAME}-{tier}-" for tier in names.TIERS)
+            )
         }
 
 
