@@ -216,6 +216,7 @@ def test_watched_namespaces_narrow_what_is_written(helm: Helm) -> None:
         (["nodes", "pods"], ["get", "list", "watch"]),
         (["priorityclasses"], ["list", "watch"]),
         (["resourceslices"], ["list"]),
+        (["priorityclasses"], ["list", "watch"]),
     ]
     where = {
         m["metadata"]["namespace"]

@@ -19,7 +19,7 @@ def move(
     """One step towards `desired` replicas of revision `new`, one GPU each."""
     all_nodes = nodes(gpus) | (extra or {})
     view = View(all_nodes, (), NOW)
-    target = Target("new", desired, Demand("flash", GPU, 1, lambda _: ""))
+    target = Target("new", desired, Demand("flash", GPU, 1, list))
     return step(fleet(pods, all_nodes, NOW), target, view, Room(all_nodes.values(), pods))
 
 

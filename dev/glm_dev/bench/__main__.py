@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from glm_dev.bench import gateway, plan
 
@@ -13,10 +14,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--nginx", default="nginx", help="nginx program to compare with")
     parser.add_argument("--repeats", type=int, default=3, help="interleaved repeats of each case")
+    parser.add_argument("--only", choices=("planner", "gateway"), help="leave the other one out")
+    parser.add_argument("--chart", type=Path, help="write the planner's growth curve here (SVG)")
     arguments = parser.parse_args()
-    print(plan.measure(arguments.repeats), end="\n\n", flush=True)
+    if arguments.only != "gateway":
+        _planner(arguments.repeats, arguments.chart)
+    return 0 if arguments.only == "planner" else _gateway(arguments.nginx, arguments.repeats)
+
+
+def _planner(repeats: int, chart: Path | None) -> None:
+    measured = plan.points(repeats)
+    print(plan.table(measured), end="\n\n", flush=True)
+    if chart is not None:
+        chart.write_text(plan.chart(measured), encoding="utf-8")
+
+
+def _gateway(nginx: str, repeats: int) -> int:
     try:
-        table = gateway.measure(arguments.nginx, arguments.repeats)
+        table = gateway.measure(nginx, repeats)
     except gateway.BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

@@ -200,6 +200,14 @@ def told(labels: Mapping[str, str], resource: str) -> tuple[str, str, str]:
     return labels.get(product, ""), labels.get(memory_label(resource), ""), ""
 
 
+def telling_labels(resource: str) -> tuple[str, ...]:
+    """Keys of all labels that tell what one unit of a resource is; see `of_labels`."""
+    if resource.startswith("amd.com/"):
+        return AMD_PRODUCT, AMD_MEMORY, AMD_PARTITION
+    product = f"{resource}.product" if SLICE_RESOURCE in resource else LABEL_PRODUCT
+    return product, memory_label(resource), LABEL_MAJOR, LABEL_MINOR
+
+
 def memory_label(resource: str) -> str:
     """The label that tells the memory of one unit of a resource."""
     if resource.startswith("amd.com/"):

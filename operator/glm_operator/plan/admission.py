@@ -13,7 +13,7 @@ from glm_operator.api.enums import Mode
 from glm_operator.api.tier import AnyTier
 from glm_operator.manifests.engine import EngineSpec
 from glm_operator.plan.claims import demand_of
-from glm_operator.plan.observed import Revision
+from glm_operator.plan.observed import Replica, Revision
 from glm_operator.plan.order import Claim
 from glm_operator.plan.replicas import is_finished
 from glm_operator.plan.resolve import Inputs, Records, Resolution, read_record, resolve
@@ -87,18 +87,20 @@ def _resolve(name: str, spec: AnyTier, scene: Scene, trial: Room) -> Resolution:
     wanted = max(1, promised(spec))
 
     def has_room(engine: EngineSpec) -> bool:
-        after = trial.copy()
-        _release_others(engine, scene, after)
+        after = trial
+        if _others(engine, scene):
+            after = trial.copy()
+            _release_others(engine, scene, after)
         return after.count(demand_of(engine), wanted) == wanted
 
-    return resolve(inputs, observed.nodes, records, has_room)
+    return resolve(inputs, scene.kinds, records, has_room)
 
 
 def _find_room(case: _Case, engine: EngineSpec, scene: Scene, trial: Room) -> _Case:
     """Take the promised replicas' room, as it is once older revisions are gone."""
     demand, wanted = demand_of(engine), promised(case.spec)
     placed = len(trial.place(demand, wanted))
-    older = any(one.revision != engine.revision() for one in scene.replicas(case.name))
+    older = _others(engine, scene)
     # Beside replicas that it can take the places of, a tier claims only what it lacks.
     missing = wanted - placed if older else wanted
     if placed == wanted:
@@ -114,10 +116,15 @@ def _find_room(case: _Case, engine: EngineSpec, scene: Scene, trial: Room) -> _C
 
 def _release_others(engine: EngineSpec, scene: Scene, room: Room) -> None:
     """Give back what replicas of other revisions of the tier hold."""
+    for one in _others(engine, scene):
+        room.let_go(one)
+
+
+def _others(engine: EngineSpec, scene: Scene) -> list[Replica]:
+    """Replicas of other revisions of the tier that hold GPUs."""
     revision = engine.revision()
-    for one in scene.replicas(engine.tier):
-        if one.revision != revision and one.node and not is_finished(one):
-            room.let_go(one)
+    found = (one for one in scene.replicas(engine.tier) if one.revision != revision)
+    return [one for one in found if one.node and not is_finished(one)]
 
 
 def _course(case: _Case, blocked: bool, waits: bool, scene: Scene) -> Course:

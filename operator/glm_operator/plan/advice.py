@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 
 from glm_operator.catalog import GPU, GPUS, Format, gpus
 from glm_operator.plan.fit import fit
+from glm_operator.plan.kinds import Kinds
 from glm_operator.plan.observed import Node
 from glm_operator.plan.placement import Constraints
 from glm_operator.plan.sizing import AUTO, Ask, Option
@@ -18,14 +19,14 @@ NODE_SIZES = (1, 2, 4, 8)
 
 def helps(ask: Ask, wanted: Constraints, nodes: Iterable[Node]) -> tuple[str, ...]:
     """Changes of which each alone makes the tier fit, in words that follow "it would fit with"."""
-    nodes = tuple(nodes)
+    nodes = Kinds.of(nodes)
     found = (_help(words, changed, wanted, nodes) for words, changed in _changes(ask))
     changes = [one for one in found if one]
     shape = smallest_node(ask, wanted.resource)
     return (*changes, *([f"a node of {shape}"] if shape else []))
 
 
-def _help(words: str, changed: Ask, wanted: Constraints, nodes: Sequence[Node]) -> str:
+def _help(words: str, changed: Ask, wanted: Constraints, nodes: Kinds) -> str:
     options = fit(changed, wanted, nodes).options
     return words.format(option=options[0], length=options[0].max_model_len) if options else ""
 

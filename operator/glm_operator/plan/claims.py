@@ -26,7 +26,7 @@ def demand_of(engine: EngineSpec, hole: int = 0) -> Demand:
         engine.tier,
         engine.resource,
         engine.gpus,
-        hosting.refusal,
+        hosting.hosts,
         hole,
         hosting=hosting.key,
         resources=resources_of(engine),
@@ -55,7 +55,7 @@ def queued(claims: Iterable[Claim], mine: tuple[str, str]) -> list[Queued]:
 
 def _demand(claim: Claim) -> Demand:
     demand = demand_of(claim.engine, claim.hole)
-    return replace(demand, tier=NOBODY, homes=claim.homes)
+    return replace(demand, tier=NOBODY, homes=claim.homes, resources=None)
 
 
 def served(claims: Iterable[Claim], tier: str) -> tuple[Claim, ...]:

@@ -17,10 +17,9 @@ from glm_operator.api.tier import AnyTier
 from glm_operator.api.v1alpha1 import GLMDeployment
 from glm_operator.plan.admission import courses
 from glm_operator.plan.observed import Defaults, Observed, Replica
-from glm_operator.plan.planner import scene_of
+from glm_operator.plan.planner import room_of, scene_of
 from glm_operator.plan.replicas import is_finished
 from glm_operator.plan.resolve import LIVE_FIELDS, read_record
-from glm_operator.plan.room import Room
 from glm_operator.plan.tier import Course, Scene, promised
 
 PULL_SECRETS = "spec.imagePullSecrets"
@@ -97,7 +96,7 @@ def edits(
 ) -> tuple[TierEdit, ...]:
     """What applying `observed.object` does to each tier of it and of `before`, the stored one."""
     scene = scene_of(observed, now, defaults)
-    chosen = courses(scene, Room(observed.nodes, observed.replicas, (), observed.limits))
+    chosen = courses(scene, room_of(scene))
     present = [name for name in names.TIERS if _tier(before, name) or name in chosen]
     return tuple(_edit(scene, before, name, chosen.get(name)) for name in present)
 

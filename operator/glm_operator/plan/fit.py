@@ -10,6 +10,7 @@ from glm_operator import catalog
 from glm_operator.api import reasons
 from glm_operator.catalog import Sharding, gpus
 from glm_operator.catalog.sharding import PIPELINES
+from glm_operator.plan.kinds import Kinds
 from glm_operator.plan.observed import Node
 from glm_operator.plan.placement import Constraints, node_refusal
 from glm_operator.plan.sizing import AUTO, FP8, Ask, Misfit, Option, Shape, budget_of, lacks, size
@@ -132,21 +133,18 @@ def shapes_of(wanted: Constraints, nodes: Iterable[Node]) -> tuple[list[Shape], 
     """The kinds of nodes that are accepted, and one rejection for each reason of the others."""
     shapes: set[Shape] = set()
     refused: dict[tuple[str, str], list[str]] = defaultdict(list)
-    kinds: dict[tuple[str, str, str], gpus.GPU | None] = {}
-    for node in nodes:
-        count = node.allocatable.get(wanted.resource, 0)
+    for group in Kinds.of(nodes).alike(wanted):
+        one, names = group[0], [node.name for node in group]
+        count = one.allocatable.get(wanted.resource, 0)
         if not count:
             continue
-        kind = gpus.told(node.labels, wanted.resource)
-        if kind not in kinds:
-            kinds[kind] = gpus.of_labels(node.labels, wanted.resource)
-        gpu = kinds[kind]
-        excluded = node_refusal(node, wanted)
-        unusable = gpu_refusal(gpu, node, wanted.resource)
+        gpu = gpus.of_labels(one.labels, wanted.resource)
+        excluded = node_refusal(one, wanted)
+        unusable = gpu_refusal(gpu, one, wanted.resource)
         if excluded:
-            refused[reasons.PLACEMENT_EXCLUDES, excluded].append(node.name)
+            refused[reasons.PLACEMENT_EXCLUDES, excluded] += names
         elif gpu is None or unusable:
-            refused[reasons.GPU_UNUSABLE, unusable].append(node.name)
+            refused[reasons.GPU_UNUSABLE, unusable] += names
         else:
             shapes.add(Shape(gpu, count))
     ordered = sorted(shapes, key=lambda one: (one.gpu.product, one.gpu.memory_mib, one.gpus))

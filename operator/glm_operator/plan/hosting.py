@@ -8,6 +8,7 @@ from glm_operator import catalog
 from glm_operator.catalog import gpus
 from glm_operator.manifests.engine import EngineSpec
 from glm_operator.plan.fit import gpu_refusal
+from glm_operator.plan.kinds import Kinds
 from glm_operator.plan.observed import Node
 from glm_operator.plan.placement import Constraints, node_refusal
 from glm_operator.plan.sizing import Ask, Option, Shape, size
@@ -32,6 +33,11 @@ class Hosting:
     def key(self) -> str:
         """Names everything that this judges by: engines that share it share their hosts."""
         return repr((self._wanted, self._ask, self._sharding))
+
+    def hosts(self, nodes: Iterable[Node]) -> list[Node]:
+        """The nodes that could host a replica, were they empty."""
+        groups = Kinds.of(nodes).alike(self._wanted)
+        return [node for group in groups if not self.refusal(group[0]) for node in group]
 
     def refusal(self, node: Node) -> str:
         """Why a node can never host a replica, or an empty string."""
@@ -76,5 +82,4 @@ def ask_of(engine: EngineSpec) -> Ask:
 
 def can_be_hosted(engine: EngineSpec, nodes: Iterable[Node]) -> bool:
     """Whether any node, were it empty, could host a replica."""
-    hosting = Hosting(engine)
-    return any(not hosting.refusal(node) for node in nodes)
+    return bool(Hosting(engine).hosts(nodes))

@@ -13,13 +13,14 @@ from glm_operator.plan.claims import queued
 from glm_operator.plan.events import events, scaled
 from glm_operator.plan.execution import Steps
 from glm_operator.plan.judgement import judge
+from glm_operator.plan.kinds import Kinds
 from glm_operator.plan.observed import Defaults, Observed, ScalingMemory
 from glm_operator.plan.order import Claim
 from glm_operator.plan.replicas import needs_verification
 from glm_operator.plan.rollout import View
 from glm_operator.plan.room import Room
 from glm_operator.plan.status import status
-from glm_operator.plan.tier import Course, Scene, TierPlan, TierPlanner, in_order
+from glm_operator.plan.tier import Course, Scene, TierPlan, TierPlanner, in_order, rank_of
 
 LEAVING_DRAIN_SECONDS = 300.0
 """For a tier that the object no longer has, and with it no time of its own."""
@@ -54,13 +55,23 @@ def scene_of(observed: Observed, now: float, defaults: Defaults) -> Scene:
     """What the plan of one object looks at."""
     owner = Owner(observed.object.name, observed.object.namespace, observed.uid)
     nodes = {node.name: node for node in observed.nodes}
-    return Scene(observed, owner, defaults, View(nodes, observed.gateways, now))
+    view = View(nodes, observed.gateways, now)
+    return Scene(observed, owner, defaults, view, Kinds(observed.nodes))
+
+
+def room_of(scene: Scene) -> Room:
+    """What is free for the object, apart from what comes before its first tier in the order."""
+    observed = scene.observed
+    mine = observed.object.namespace, observed.object.name
+    room = Room(scene.kinds, observed.replicas, queued(observed.claims, mine), observed.limits)
+    for name, spec in in_order(scene)[:1]:
+        room.let_in(rank_of(scene, name, spec))
+    return room
 
 
 def _tiers(scene: Scene, steps: Steps) -> list[TierPlan]:
     observed = scene.observed
-    mine = observed.object.namespace, observed.object.name
-    room = Room(observed.nodes, observed.replicas, queued(observed.claims, mine), observed.limits)
+    room = room_of(scene)
     chosen = courses(scene, room)
     planner = TierPlanner(scene, room, steps)
     planned = {

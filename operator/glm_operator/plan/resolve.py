@@ -13,6 +13,7 @@ from glm_operator.api.tier import AnyTier
 from glm_operator.manifests.engine import EngineSpec, canonical_hash
 from glm_operator.plan.fit import Fit, Rejection, fit
 from glm_operator.plan.hosting import can_be_hosted
+from glm_operator.plan.kinds import Kinds
 from glm_operator.plan.observed import Defaults, Node, Revision
 from glm_operator.plan.placement import Constraints
 from glm_operator.plan.sizing import AUTO, Ask, Option
@@ -134,7 +135,7 @@ def resolve(
     A record is passed over only where it has no replica and no node could host one any more,
     and something else fits: then the cluster has become another one.
     """
-    nodes = tuple(nodes)
+    nodes = Kinds.of(nodes)
     inputs = wanted.hash()
     found = fit(wanted.ask, wanted.constraints, nodes)
     record = records.matching(inputs)

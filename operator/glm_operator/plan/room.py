@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from glm_operator.plan.kinds import Kinds
 from glm_operator.plan.limits import Resources
 from glm_operator.plan.observed import Node, Replica
 from glm_operator.plan.order import Rank
-from glm_operator.plan.placement import FINISHED_PHASES, health_refusal
+from glm_operator.plan.placement import FINISHED_PHASES
 from glm_operator.plan.quota import UNLIMITED, Allowance, Lack, Limits
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
 
-Refusal = Callable[[Node], str]
-"""Why a node cannot host a replica of the tier, as a sentence; empty when it can."""
+Hosts = Callable[[Kinds], Sequence[Node]]
+"""Which nodes could host a replica, were they empty and well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +27,11 @@ class Demand:
     """Whose siblings it keeps away from; empty: nobody's."""
     resource: str
     gpus: int
-    refuses: Refusal
+    hosts: Hosts
     hole: int = 0
     """GPUs in one piece that should stay together for a larger tier; 0: nothing to keep whole."""
     hosting: str = ""
-    """Names what `refuses` judges by: demands that are alike in it share its answers."""
+    """Names what `hosts` judges by: demands that are alike in it share its answer."""
     homes: frozenset[str] = frozenset()
     """Nodes that come before all others where they have room."""
     owed: int = 0
@@ -97,25 +98,29 @@ class Room:
         limits: Limits = UNLIMITED,
     ) -> None:
         self._allowance = Allowance(limits)
-        self._nodes = {node.name: node for node in nodes}
-        self._held: dict[tuple[str, str], int] = {}
-        self._kept: dict[tuple[str, str], int] = {}
+        self._kinds = Kinds.of(nodes)
+        self._nodes = {node.name: node for node in self._kinds}
+        self._zones = {node.name: zone_of(node) for node in self._kinds}
+        self._held: dict[str, dict[str, int]] = {}
+        self._kept: dict[str, dict[str, int]] = {}
         self._keeps: dict[str, tuple[Kept, ...]] = {}
         self._on_node: dict[tuple[str, str], int] = {}
         self._in_zone: dict[tuple[str, str], int] = {}
         self._counted: set[str] = set()
-        self._queues: dict[tuple[str, str, int, int], _Queue] = {}
+        self._queues: dict[tuple[frozenset[str], str, str, int, int], _Queue] = {}
         self._queued: list[Queued] = sorted(queued, key=lambda one: one.rank.key, reverse=True)
         # Shared by all copies: within one plan an engine's hosts do not change.
-        self._hosts: dict[tuple[str, str, int], frozenset[str]] = {}
+        self._hosts: dict[tuple[str, str, int], Sequence[Node]] = {}
+        self._well: dict[tuple[str, str, int], frozenset[str]] = {}
         self._count_held(replicas)
 
     def _count_held(self, replicas: Iterable[Replica]) -> None:
         """Inventory first; replicas that it does not show yet hold GPUs where they are pinned."""
-        for node in self._nodes.values():
+        for node in self._kinds:
             for hold in node.holds:
                 self._counted.add(hold.uid)
-                self._hold(node.name, hold.resource, hold.count)
+                held = self._held.setdefault(hold.resource, {})
+                held[node.name] = held.get(node.name, 0) + hold.count
         for replica in replicas:
             if replica.phase in FINISHED_PHASES or not replica.node:
                 continue
@@ -125,9 +130,11 @@ class Room:
 
     def copy(self) -> Room:
         """An independent ledger, for questions that must not take anything."""
-        twin = Room((), ())
-        twin._nodes, twin._counted, twin._hosts = self._nodes, self._counted, self._hosts
-        twin._held, twin._kept, twin._keeps = dict(self._held), dict(self._kept), dict(self._keeps)
+        twin = Room(NO_NODES, ())
+        twin._kinds, twin._nodes, twin._zones = self._kinds, self._nodes, self._zones
+        twin._counted, twin._hosts, twin._well = self._counted, self._hosts, self._well
+        twin._held, twin._kept = _copied(self._held), _copied(self._kept)
+        twin._keeps = dict(self._keeps)
         twin._on_node, twin._in_zone = dict(self._on_node), dict(self._in_zone)
         twin._queues = {key: queue.copy() for key, queue in self._queues.items()}
         twin._queued = list(self._queued)
@@ -141,27 +148,23 @@ class Room:
         return replica.uid in self._counted
 
     def _hold(self, node: str, resource: str, count: int) -> None:
-        self._held[node, resource] = self._held.get((node, resource), 0) + count
+        _add(self._held, resource, node, count)
 
     def _join(self, name: str, tier: str) -> None:
         self._on_node[name, tier] = self._on_node.get((name, tier), 0) + 1
-        if name in self._nodes:
-            zone = zone_of(self._nodes[name])
+        zone = self._zones.get(name)
+        if zone is not None:
             self._in_zone[zone, tier] = self._in_zone.get((zone, tier), 0) + 1
 
     def free(self, node: Node, resource: str) -> int:
         """GPUs of a node that nobody holds, kept ones included; never negative."""
-        held = self._held.get((node.name, resource), 0)
+        held = self._held.get(resource, {}).get(node.name, 0)
         return max(0, node.allocatable.get(resource, 0) - held)
 
     def kept(self, node: Node, resource: str) -> tuple[Kept, ...]:
         """What of a node is kept, the first to be served first."""
         kept = self._keeps.get(node.name, ())
         return tuple(one for one in kept if one.resource == resource)
-
-    def nodes(self) -> Iterator[Node]:
-        """All nodes."""
-        return iter(self._nodes.values())
 
     def release(self, node: str, resource: str, count: int) -> None:
         """Give GPUs back: to ask what would be possible if a replica were gone."""
@@ -209,7 +212,10 @@ class Room:
 
     def count(self, demand: Demand, limit: int) -> int:
         """How many replicas could be placed now, at most `limit`. Takes nothing."""
-        return len(self.copy().place(demand, limit)) if limit > 0 else 0
+        if limit <= 0:
+            return 0
+        self._queue(demand)  # Once for all copies.
+        return len(self.copy().place(demand, limit))
 
     def let_in(self, rank: Rank) -> None:
         """Keep room for everything that comes before a rank."""
@@ -229,8 +235,7 @@ class Room:
             self._keep(cost[-1], Kept(rank, demand.resource, demand.gpus))
 
     def _keep(self, name: str, kept: Kept) -> None:
-        place = name, kept.resource
-        self._kept[place] = self._kept.get(place, 0) + kept.gpus
+        _add(self._kept, kept.resource, name, kept.gpus)
         self._keeps[name] = (*self._keeps.get(name, ()), kept)
         self._requeue(name)
 
@@ -239,7 +244,7 @@ class Room:
         for name, keeps in list(self._keeps.items()):
             mine = [one for one in keeps if (one.rank.object, one.rank.tier) == _owner(rank)]
             for one in mine:
-                self._kept[name, one.resource] -= one.gpus
+                _add(self._kept, one.resource, name, -one.gpus)
             if mine:
                 self._keeps[name] = tuple(one for one in keeps if one not in mine)
                 self._requeue(name)
@@ -248,15 +253,15 @@ class Room:
 
     def _home(self, demand: Demand, *, roomy: bool) -> Cost | None:
         """The cheapest of the demand's homes."""
-        hosts = demand.homes & self._hosts_of(demand) if demand.homes else ()
-        costs = (self._cost(self._nodes[name], demand) for name in hosts)
-        return min((one for one in costs if one and not (roomy and one[0])), default=None)
+        homes = demand.homes & self._well_hosts(demand) if demand.homes else frozenset()
+        costs = (cost for _, cost in self._costs(demand, homes))
+        return min((one for one in costs if not (roomy and one[0])), default=None)
 
     def _best(self, demand: Demand) -> Cost | None:
         """The cheapest node: zones with fewer siblings first where no hole is lost by that."""
         best: tuple[tuple[int, ...], Cost] | None = None
         for zone, heap in self._queue(demand).zones.items():
-            while heap and self._cost(self._nodes[heap[0][-1]], demand) != heap[0]:
+            while heap and not self._is_true(heap[0], demand):
                 heapq.heappop(heap)
             if heap:
                 lacking, lost, *_ = cost = heap[0]
@@ -265,15 +270,16 @@ class Room:
                     best = rank, cost
         return best[1] if best else None
 
+    def _is_true(self, cost: Cost, demand: Demand) -> bool:
+        return any(now == cost for _, now in self._costs(demand, (cost[-1],)))
+
     def _queue(self, demand: Demand) -> _Queue:
-        key = demand.hosting, demand.tier, demand.gpus, demand.hole
+        hosts = self._well_hosts(demand)
+        key = hosts, demand.resource, demand.tier, demand.gpus, demand.hole
         if key not in self._queues:
             queue = self._queues[key] = _Queue(demand)
-            for name in self._hosts_of(demand):
-                node = self._nodes[name]
-                cost = self._cost(node, demand)
-                if cost is not None:
-                    queue.zones.setdefault(zone_of(node), []).append(cost)
+            for zone, cost in self._costs(demand, hosts):
+                queue.zones.setdefault(zone, []).append(cost)
             for heap in queue.zones.values():
                 heapq.heapify(heap)
         return self._queues[key]
@@ -281,36 +287,51 @@ class Room:
     def _requeue(self, name: str) -> None:
         """The costs of a node changed: let every queue know the new one."""
         for queue in self._queues.values():
-            if name in self._hosts_of(queue.demand):
-                node = self._nodes[name]
-                cost = self._cost(node, queue.demand)
-                if cost is not None:
-                    heapq.heappush(queue.zones.setdefault(zone_of(node), []), cost)
+            if name in self._well_hosts(queue.demand):
+                for zone, cost in self._costs(queue.demand, (name,)):
+                    heapq.heappush(queue.zones.setdefault(zone, []), cost)
 
-    def _hosts_of(self, demand: Demand) -> frozenset[str]:
-        """Nodes that are well and could take the demand, were they empty."""
+    def could_host(self, demand: Demand) -> Sequence[Node]:
+        """Nodes that could host a replica, were they empty and well."""
         key = demand.hosting, demand.resource, demand.gpus
         if key not in self._hosts:
-            self._hosts[key] = frozenset(
-                node.name
-                for node in self._nodes.values()
-                if not health_refusal(node) and not demand.refuses(node)
-            )
+            self._hosts[key] = demand.hosts(self._kinds)
         return self._hosts[key]
 
-    def _cost(self, node: Node, demand: Demand) -> Cost | None:
-        """What one of the demand's hosts costs now; None where it cannot come to have room."""
-        place = node.name, demand.resource
-        allocatable = node.allocatable.get(demand.resource, 0)
-        unkept = allocatable - self._kept.get(place, 0)
-        if allocatable < demand.gpus or unkept <= 0:
-            return None
-        free = unkept - self._held.get(place, 0)
-        left = free - demand.gpus
-        if left < 0:
-            return -left, 0, 0, 0, node.name
-        lost = free // demand.hole - left // demand.hole if demand.hole else 0
-        return 0, lost, left, self._on_node.get((node.name, demand.tier), 0), node.name
+    def _well_hosts(self, demand: Demand) -> frozenset[str]:
+        """Names of the nodes that are well and could host a replica, were they empty."""
+        key = demand.hosting, demand.resource, demand.gpus
+        if key not in self._well:
+            hosts = self.could_host(demand)
+            well = frozenset(one.name for one in hosts if one.ready and not one.unschedulable)
+            # Engines that differ in what they ask and not in where they could be share a queue.
+            same = (known for known in self._well.values() if known == well)
+            self._well[key] = next(same, well)
+        return self._well[key]
+
+    def _costs(self, demand: Demand, names: Iterable[str]) -> Iterator[tuple[str, Cost]]:
+        """Zone and cost of those of the demand's hosts that can come to have room.
+
+        In one loop: most of the time of a plan of thousands of nodes is spent here.
+        """
+        resource, gpus, hole, tier = demand.resource, demand.gpus, demand.hole, demand.tier
+        held, kept = self._held.get(resource, {}), self._kept.get(resource, {})
+        for name in names:
+            allocatable = self._nodes[name].allocatable.get(resource, 0)
+            unkept = allocatable - kept.get(name, 0)
+            if allocatable < gpus or unkept <= 0:
+                continue
+            free = unkept - held.get(name, 0)
+            left = free - gpus
+            if left < 0:
+                yield self._zones[name], (-left, 0, 0, 0, name)
+                continue
+            lost = free // hole - left // hole if hole else 0
+            siblings = self._on_node.get((name, tier), 0)
+            yield self._zones[name], (0, lost, left, siblings, name)
+
+
+NO_NODES = Kinds(())
 
 
 def zone_of(node: Node) -> str:
@@ -320,3 +341,12 @@ def zone_of(node: Node) -> str:
 
 def _owner(rank: Rank) -> tuple[tuple[str, str], str]:
     return rank.object, rank.tier
+
+
+def _add(amounts: dict[str, dict[str, int]], resource: str, node: str, count: int) -> None:
+    of_resource = amounts.setdefault(resource, {})
+    of_resource[node] = of_resource.get(node, 0) + count
+
+
+def _copied(amounts: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    return {resource: dict(of_resource) for resource, of_resource in amounts.items()}

@@ -16,11 +16,7 @@ def shortage(room: Room, demand: Demand, rank: Rank) -> str:
     if denied is not None:
         return denied.sentence
     need = f"needs {gpus_text(demand.gpus)} on one node"
-    possible = [
-        node
-        for node in room.nodes()
-        if demand.resource in node.allocatable and not demand.refuses(node)
-    ]
+    possible = [node for node in room.could_host(demand) if demand.resource in node.allocatable]
     if not possible:
         return f"{need}; no node of this cluster may host it"
 

@@ -16,6 +16,7 @@ from glm_operator.plan.actions import CreatePod
 from glm_operator.plan.advice import helps
 from glm_operator.plan.claims import Stand, demand_of, successors
 from glm_operator.plan.execution import Factory, Steps, carry_out, label_only, taken_names
+from glm_operator.plan.kinds import Kinds
 from glm_operator.plan.observed import Defaults, Observed, Replica, ScalingMemory
 from glm_operator.plan.order import Claim, Rank
 from glm_operator.plan.replicas import Fleet, fleet, is_serving, node_fault
@@ -33,6 +34,8 @@ class Scene:
     owner: Owner
     defaults: Defaults
     view: View
+    kinds: Kinds
+    """All nodes of the cluster."""
 
     @property
     def mode(self) -> Mode:
@@ -237,7 +240,7 @@ class TierPlanner:
         if course.resolution.engine is not None:
             return ()
         inputs = Inputs(name, spec, (), self._scene.defaults)
-        return helps(inputs.ask, inputs.constraints, self._scene.observed.nodes)
+        return helps(inputs.ask, inputs.constraints, self._scene.kinds)
 
     def leave(self, tier: str, drain_seconds: float) -> None:
         """Take away every replica of a tier that the object no longer has."""
