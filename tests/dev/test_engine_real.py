@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any
 import pytest
 
 import conformance
+from glm_dev.engine.paths import engine
 from glm_dev.engine.serve import Served, example_spec, serving
+from glm_operator import catalog
+from glm_operator.catalog.models import Shapes
 from glm_operator.runtime import checks
 from simulators import Reply, finish_reasons, send, simulated, start_stream
 
@@ -101,6 +105,36 @@ def test_the_text_model_refuses_media_as_the_simulator_does(text: Served, kind: 
     real = send(f"{text.url}{conformance.CHAT}", asked)
     with simulated("--served-model-name", "glm-4.6") as engine:
         assert (real.status, real.value) == (400, engine.post(conformance.CHAT, asked).value)
+
+
+def shapes_of(checkpoint: Path) -> Shapes:
+    """The part of the catalogue's entry that the KV cache depends on, of a tiny checkpoint."""
+    config = json.loads((checkpoint / "config.json").read_text())
+    text = config.get("text_config", config)
+    return Shapes(
+        hidden=text["hidden_size"],
+        layers=text["num_hidden_layers"],
+        heads=text["num_attention_heads"],
+        kv_heads=text["num_key_value_heads"],
+        head_dim=text["head_dim"],
+        dense_width=text["intermediate_size"],
+        vocabulary=text["vocab_size"],
+    )
+
+
+@pytest.mark.parametrize(("tier", "tensor"), [("flagship", 2), ("flash", 1), ("text", 1)])
+def test_the_kv_cache_holds_as_many_tokens_as_the_catalogue_computes(
+    tier: str, tensor: int, request: pytest.FixtureRequest
+) -> None:
+    served: Served = request.getfixturevalue(tier)
+    model = replace(catalog.of_tier(tier)[0], shapes=shapes_of(engine().models / tier))
+    text = send(f"{served.url}/metrics").text
+    (info,) = re.findall(r"^vllm:cache_config_info\{(.*)\}", text, re.MULTILINE)
+    label = dict(re.findall(r'(\w+)="([^"]*)"', info))
+    block = int(label["block_size"])
+    per_rank = 1 << 30  # VLLM_CPU_KVCACHE_SPACE of examples/local.yaml
+    per_token = catalog.kv_bytes_per_token(model, tensor)
+    assert int(label["num_gpu_blocks"]) == per_rank // (per_token * block)
 
 
 def test_the_recorded_answers_are_still_those_of_the_engine(flash: Served) -> None:
