@@ -214,7 +214,6 @@ def test_watched_namespaces_narrow_what_is_written(helm: Helm) -> None:
     inventory = pick(manifests, "ClusterRole", "-inventory")
     assert [(rule["resources"], rule["verbs"]) for rule in inventory["rules"]] == [
         (["nodes", "pods"], ["get", "list", "watch"]),
-        (["priorityclasses"], ["list", "watch"]),
         (["resourceslices"], ["list"]),
         (["priorityclasses"], ["list", "watch"]),
     ]

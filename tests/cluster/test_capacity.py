@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from api_server import Refused
+from glm_operator.api import names
 from glm_operator.kube.resources import LIMIT_RANGE, NODE, POD, RESOURCE_QUOTA
 from reconcile_stage import Room, Stage, flash, job, stage
 
@@ -110,3 +112,62 @@ def test_a_limit_range_is_told_before_anything_is_created(scene: Stage, room: Ro
     assert room.engines() == {}
     scene.api.delete(f"{path}/cap")
     room.until("a replica", room.engines, timeout=2)
+
+
+POLICIES = "/apis/admissionregistration.k8s.io/v1"
+FORBIDDEN = {"name": "FORBIDDEN", "value": "1"}
+
+
+@contextmanager
+def policy(scene: Stage, room: Room) -> Iterator[None]:
+    """Pods with a certain variable are refused in the room's namespace."""
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"]}
+    test = "object.spec.containers.all(c, !has(c.env) || c.env.all(e, e.name != 'FORBIDDEN'))"
+    spec = {
+        "matchConstraints": {"resourceRules": [{**rule, "resources": ["pods"]}]},
+        "validations": [{"expression": test, "message": "no forbidden variables here"}],
+    }
+    place = {"matchLabels": {"kubernetes.io/metadata.name": room.namespace}}
+    bound = {"matchResources": {"namespaceSelector": place}, "validationActions": ["Deny"]}
+    name = {"metadata": {"name": room.namespace}}
+    policies = f"{POLICIES}/validatingadmissionpolicies"
+    bindings = f"{POLICIES}/validatingadmissionpolicybindings"
+    scene.api.create(policies, {**name, "spec": spec})
+    scene.api.create(bindings, {**name, "spec": {"policyName": room.namespace, **bound}})
+    try:
+        room.until("the policy to act", lambda: _refuses(scene, room))
+        yield
+    finally:
+        scene.api.delete(f"{bindings}/{room.namespace}")
+        scene.api.delete(f"{policies}/{room.namespace}")
+
+
+def _refuses(scene: Stage, room: Room) -> bool:
+    pod = job("probe", "node-1", 1)
+    pod["spec"]["containers"][0]["env"] = [FORBIDDEN]
+    try:
+        scene.api.create(POD.path(room.namespace), pod, dry_run=True)
+    except Refused as error:
+        return "no forbidden variables here" in str(error)
+    return False
+
+
+def test_a_replica_stays_when_a_policy_would_refuse_its_successor(scene: Stage, room: Room) -> None:
+    limit(scene, room, {GPUS: "1"})
+    room.create({"flash": flash()})
+    room.wait("Ready", "True")
+    before = room.uids()
+    with policy(scene, room):
+        edited = flash(engine={**flash()["engine"], "env": [FORBIDDEN]})
+        room.edit({"tiers": {"flash": edited}})
+        degraded = room.wait("Degraded", "True", "Refused")
+        assert "no forbidden variables here" in degraded["message"]
+        done = passes(scene)
+        room.until("it to be tried again", lambda: passes(scene) > done)
+        room.wait("FlashAvailable", "True")
+        assert room.uids() == before
+        (pod,) = room.engines().values()
+        assert names.ANNOTATION_DRAINING_SINCE not in pod["metadata"]["annotations"]
+    # The quota admits one replica: the server would refuse the successor until this one is gone.
+    room.until("the successor", lambda: room.uids() and room.uids() != before, 120)
+    room.wait("Ready", "True")

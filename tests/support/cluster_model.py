@@ -24,6 +24,7 @@ from glm_operator.plan.actions import (
     DeletePod,
     PatchPod,
     Plan,
+    TryPod,
 )
 from glm_operator.plan.observed import (
     Defaults,
@@ -87,6 +88,9 @@ class ModelCluster:
     """Nodes that the scheduler finds too small for our pods, though their GPUs are free."""
     limits: Limits = UNLIMITED
     """What the namespace allows; what our pods use of it is counted here."""
+    forbidding: bool = False
+    """Whether a policy of the cluster admits none of our pods."""
+    tried: list[TryPod] = field(default_factory=list)
     created: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     deleting_since: dict[str, float] = field(default_factory=dict)
@@ -180,6 +184,10 @@ class ModelCluster:
         for count, action in enumerate(result.actions):
             if stop_after is not None and count >= stop_after:
                 return result
+            if isinstance(action, TryPod):
+                self.tried.append(action)
+                if self.forbidding:
+                    break
             self.execute(action)
         self.status = copy.deepcopy(dict(result.status))
         self.scaling = result.scaling
@@ -192,6 +200,8 @@ class ModelCluster:
         match action:
             case CreatePod():
                 self._create(action)
+            case TryPod():
+                pass
             case DeletePod():
                 self._delete(action)
             case PatchPod():

@@ -77,7 +77,11 @@ class FakeCluster:
 
     # Writing.
 
-    async def create(self, manifest: Mapping[str, Any]) -> Raw:
+    async def create(self, manifest: Mapping[str, Any], *, dry_run: bool = False) -> Raw:
+        if dry_run:
+            item = copy.deepcopy(dict(manifest))
+            self.before_write("try", item)
+            return item
         item = self._written("create", manifest)
         place = _place(item)
         if place in self.objects:

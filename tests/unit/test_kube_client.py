@@ -96,6 +96,12 @@ MANIFEST = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namesp
         (lambda c: c.get(POD, "ml", "a"), "GET", "/api/v1/namespaces/ml/pods/a", None),
         (lambda c: c.get(NODE, "", "n"), "GET", "/api/v1/nodes/n", None),
         (lambda c: c.create(MANIFEST), "POST", "/api/v1/namespaces/ml/pods", "application/json"),
+        (
+            lambda c: c.create(MANIFEST, dry_run=True),
+            "POST",
+            "/api/v1/namespaces/ml/pods?dryRun=All",
+            "application/json",
+        ),
         (lambda c: c.update(MANIFEST), "PUT", "/api/v1/namespaces/ml/pods/a", "application/json"),
         (
             lambda c: c.apply(MANIFEST, "m"),
@@ -122,7 +128,17 @@ MANIFEST = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namesp
             "application/strategic-merge-patch+json",
         ),
     ],
-    ids=["get", "get node", "create", "update", "apply", "apply status", "patch", "patch status"],
+    ids=[
+        "get",
+        "get node",
+        "create",
+        "try",
+        "update",
+        "apply",
+        "apply status",
+        "patch",
+        "patch status",
+    ],
 )
 def test_a_call_is_one_request(
     server: Server, work: Any, method: str, path: str, content: str | None

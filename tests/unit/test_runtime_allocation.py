@@ -55,11 +55,11 @@ class SlowCluster(FakeCluster):
     creating: asyncio.Event = field(default_factory=asyncio.Event)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def create(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    async def create(self, manifest: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         if manifest["kind"] == "Pod":
             self.creating.set()
             await self.go_on.wait()
-        return await super().create(manifest)
+        return await super().create(manifest, dry_run=dry_run)
 
 
 def test_a_pass_whose_turn_it_is_not_does_the_rest_and_ends() -> None:

@@ -266,7 +266,7 @@ def test_a_refusal_by_the_server_is_in_the_status_and_is_not_written_again() -> 
             shell.once()
         shell.cluster.now += 60
     degraded = shell.condition("Degraded")
-    assert (degraded["status"], degraded["reason"]) == ("True", "Refused")
+    assert (degraded["status"], degraded["reason"]) == ("True", "QuotaExceeded")
     assert "exceeded quota" in degraded["message"]
     statuses = [write for write in shell.cluster.writes if write.verb == "apply status"]
     assert len(statuses) == 1

@@ -35,8 +35,8 @@ class Cluster(Protocol):
         """Read all objects of a namespace (all namespaces when empty), live."""
         ...
 
-    async def create(self, manifest: Manifest) -> dict[str, Any]:
-        """Create an object."""
+    async def create(self, manifest: Manifest, *, dry_run: bool = False) -> dict[str, Any]:
+        """Create an object, or with `dry_run` only go through everything that may refuse it."""
         ...
 
     async def update(self, manifest: Manifest) -> dict[str, Any]:
@@ -132,11 +132,12 @@ class KubernetesCluster:
             if not token:
                 return items
 
-    async def create(self, manifest: Manifest) -> dict[str, Any]:
+    async def create(self, manifest: Manifest, *, dry_run: bool = False) -> dict[str, Any]:
         """Create an object. Repeated after a lost answer it may say AlreadyExists."""
         resource, namespace, name = _address(manifest)
-        what, path = _what("create", resource, namespace, name), resource.path(namespace)
-        return await self._call(Request(what, "POST", path, body=manifest))
+        verb, query = ("try", (("dryRun", "All"),)) if dry_run else ("create", ())
+        what, path = _what(verb, resource, namespace, name), resource.path(namespace)
+        return await self._call(Request(what, "POST", path, query, manifest))
 
     async def update(self, manifest: Manifest) -> dict[str, Any]:
         """Replace an object, guarded by the manifest's resourceVersion."""

@@ -33,6 +33,10 @@ class RefusedError(KubeError):
     """The server understood and said no: quota, admission, schema or rights."""
 
 
+class SuccessorRefusedError(RefusedError):
+    """The server would not create the pod for which another one was to go."""
+
+
 class ExpiredError(KubeError):
     """The resource version is too old for a watch or a continued list: list again."""
 
@@ -53,6 +57,8 @@ class ForeignObjectError(KubeError):
     """A child's name is taken by an object that is not ours."""
 
 
+EXCEEDED_QUOTA = "exceeded quota: "
+"""In the server's sentence when a quota is what refuses an object."""
 RETRIABLE = (UnavailableError,)
 """Failures after which the same call may be made again at once."""
 

@@ -12,14 +12,25 @@ from glm_operator.api import names
 from glm_operator.kube import convert
 from glm_operator.kube.client import Cluster
 from glm_operator.kube.errors import (
+    EXCEEDED_QUOTA,
     AlreadyExistsError,
     CapacityGoneError,
     ConflictError,
     ForeignObjectError,
     NotFoundError,
+    RefusedError,
+    SuccessorRefusedError,
 )
 from glm_operator.kube.resources import NODE, POD, Resource, resource_of
-from glm_operator.plan.actions import Action, Apply, CreatePod, DeleteChild, DeletePod, PatchPod
+from glm_operator.plan.actions import (
+    Action,
+    Apply,
+    CreatePod,
+    DeleteChild,
+    DeletePod,
+    PatchPod,
+    TryPod,
+)
 from glm_operator.plan.observed import Node
 
 logger = logging.getLogger(__name__)
@@ -62,6 +73,8 @@ class Executor:
             match action:
                 case CreatePod():
                     await self._create_pod(owner, action)
+                case TryPod():
+                    await self._try_pod(action)
                 case DeletePod():
                     await self._delete_pod(owner, action)
                 case PatchPod():
@@ -80,6 +93,16 @@ class Executor:
             # Our own earlier attempt, whose answer or whose process was lost.
             pod = await self._own_pod(owner, action.manifest["metadata"]["name"])
         self._created(pod)
+
+    async def _try_pod(self, action: TryPod) -> None:
+        try:
+            await self._cluster.create(action.manifest, dry_run=True)
+        except AlreadyExistsError:
+            logger.info("pod %s exists by now", action.manifest["metadata"]["name"])
+        except RefusedError as error:
+            # Quotas are asked last. The plan has counted what becomes free of them.
+            if EXCEEDED_QUOTA not in str(error):
+                raise SuccessorRefusedError(str(error), status=error.status) from error
 
     async def _check_room(self, action: CreatePod) -> None:
         """Look at the node live: the inventory may be behind what other schedulers did."""
@@ -185,6 +208,8 @@ def describe(action: Action) -> str:
         case CreatePod():
             name = action.manifest["metadata"]["name"]
             return f"create pod {name} on {action.node or 'any node'} ({action.gpus} GPUs)"
+        case TryPod():
+            return f"try pod {action.manifest['metadata']['name']}"
         case DeletePod():
             return f"delete pod {action.name}: {action.why}"
         case PatchPod():

@@ -21,6 +21,17 @@ class CreatePod:
 
 
 @dataclass(frozen=True, slots=True)
+class TryPod:
+    """Ask the API server whether it would create an engine pod; nothing is created.
+
+    What follows takes something away for that pod, so a refusal ends the execution. A quota that
+    is exceeded is no refusal: the plan counted what becomes free of it.
+    """
+
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class DeletePod:
     """Delete an engine pod, guarded by its uid. `grace_seconds` None: the pod's own."""
 
@@ -66,7 +77,7 @@ class Event:
     message: str
 
 
-Action = CreatePod | DeletePod | PatchPod | Apply | DeleteChild
+Action = CreatePod | TryPod | DeletePod | PatchPod | Apply | DeleteChild
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from glm_operator.api import names
 from glm_operator.manifests.engine import EngineSpec
 from glm_operator.manifests.engine_pod import PodIdentity, engine_pod
 from glm_operator.manifests.labels import Owner
 from glm_operator.plan import times
-from glm_operator.plan.actions import CreatePod, DeletePod, PatchPod
+from glm_operator.plan.actions import CreatePod, DeletePod, PatchPod, TryPod
 from glm_operator.plan.observed import Node, Replica
 from glm_operator.plan.replicas import (
     Fleet,
@@ -35,6 +36,8 @@ class Steps:
     on: list[PatchPod] = field(default_factory=list)
     delete: list[DeletePod] = field(default_factory=list)
     create: list[CreatePod] = field(default_factory=list)
+    swap: list[TryPod | PatchPod | DeletePod] = field(default_factory=list)
+    """Last of all, because a refused trial ends the execution: what goes before its successor."""
     wake_at: list[float] = field(default_factory=list)
     """Times at which the plan must be looked at again though nothing may have happened."""
 
@@ -45,8 +48,15 @@ def label_only(replicas: Iterable[Replica], view: View, steps: Steps) -> None:
         _patch(replica, is_serving(replica, view.nodes), replica.draining_since, steps)
 
 
-def carry_out(fleet: Fleet, moves: Moves, view: View, drain_seconds: float, steps: Steps) -> None:
-    """Add what the moves mean for the replicas that exist."""
+def carry_out(
+    fleet: Fleet,
+    moves: Moves,
+    view: View,
+    drain_seconds: float,
+    steps: Steps,
+    trial: TryPod | None = None,
+) -> None:
+    """Add what the moves mean for the replicas that exist. `trial`: of the swap's successor."""
     for replica in (*fleet.lost, *fleet.stuck, *fleet.failed, *fleet.terminating):
         _patch(replica, False, replica.draining_since, steps)
     for replica in moves.keep:
@@ -54,7 +64,10 @@ def carry_out(fleet: Fleet, moves: Moves, view: View, drain_seconds: float, step
         stuck = stuck_at(replica)
         steps.wake_at.extend([] if stuck is None else [stuck])
     for replica in moves.remove:
-        _remove(replica, view, drain_seconds, steps)
+        if moves.swap is not None and replica.uid == moves.swap.victim.uid:
+            _swap(replica, trial, view, drain_seconds, steps)
+        else:
+            _remove(replica, view, drain_seconds, steps)
     for replica in moves.discard:
         steps.delete.append(DeletePod(replica.name, replica.uid, None, _why(replica, fleet)))
     if moves.retry_at is not None:
@@ -99,6 +112,17 @@ def _remove(replica: Replica, view: View, drain_seconds: float, steps: Steps) ->
         steps.wake_at.append(view.now + DRAIN_POLL_SECONDS)
 
 
+def _swap(
+    victim: Replica, trial: TryPod | None, view: View, drain_seconds: float, steps: Steps
+) -> None:
+    """A drain that has begun goes on; before that the successor is tried."""
+    removal = Steps()
+    _remove(victim, view, drain_seconds, removal)
+    tried = [trial] if trial is not None and victim.draining_since is None else []
+    steps.swap.extend([*tried, *removal.off, *removal.delete])
+    steps.wake_at.extend(removal.wake_at)
+
+
 @dataclass(frozen=True, slots=True)
 class Factory:
     """Makes the pods of one tier."""
@@ -118,6 +142,13 @@ class Factory:
         placed = zip(self._ordinals(moves.create), nodes, strict=True)
         return [self._pod(ordinal, moves.attempt, node, demand) for ordinal, node in placed]
 
+    def trial(self, moves: Moves) -> TryPod | None:
+        """The successor of the replica that makes way, as it will be."""
+        if moves.swap is None:
+            return None
+        identity = PodIdentity(self._ordinals(1)[0], moves.swap.node, moves.attempt)
+        return TryPod(self._manifest(identity))
+
     def _ordinals(self, count: int) -> Sequence[int]:
         found: list[int] = []
         ordinal = 0
@@ -129,9 +160,11 @@ class Factory:
         return found
 
     def _pod(self, ordinal: int, attempt: int, node: Node, demand: Demand) -> CreatePod:
-        identity = PodIdentity(ordinal, node.name, attempt)
-        manifest = engine_pod(self.owner, self.spec, self.revision, identity, self.pull_policy)
+        manifest = self._manifest(PodIdentity(ordinal, node.name, attempt))
         return CreatePod(manifest, node.name, demand.resource, demand.gpus)
+
+    def _manifest(self, identity: PodIdentity) -> dict[str, Any]:
+        return engine_pod(self.owner, self.spec, self.revision, identity, self.pull_policy)
 
 
 def taken_names(replicas: Iterable[Replica]) -> frozenset[str]:

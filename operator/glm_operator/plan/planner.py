@@ -111,6 +111,7 @@ def _actions(scene: Scene, tiers: Sequence[TierPlan], steps: Steps) -> tuple[Act
         *applies(scene, tiers),
         *steps.create,
         *deletions(scene, tiers),
+        *steps.swap,
     )
 
 

@@ -36,12 +36,23 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Swap:
+    """A serving predecessor that goes before its successor comes."""
+
+    victim: Replica
+    node: str
+    """Where the successor will have room."""
+
+
+@dataclass(frozen=True, slots=True)
 class Moves:
     """One step towards the target."""
 
     keep: tuple[Replica, ...] = ()
     remove: tuple[Replica, ...] = ()
     """Usable replicas to drain and delete."""
+    swap: Swap | None = None
+    """Of those, the one that serves and makes room for its successor."""
     discard: tuple[Replica, ...] = ()
     """Failed, lost or stuck replicas to delete without a drain."""
     create: int = 0
@@ -74,14 +85,16 @@ def step(fleet: Fleet, target: Target, view: View, room: Room) -> Moves:
     failures = _failures(fleet, target, target.desired - len(kept), view.now)
     wanted = _wanted(target.desired, kept, old, len(failures.waiting), view)
     create = room.count(target.demand, wanted)
+    swap: Swap | None = None
     old_kept = _old_kept(kept, old, target.desired, view)
     if wanted > 0 and create == 0:
-        victim = _gives_way(fleet, old_kept, kept, target, view, room)
-        old_kept = [one for one in old_kept if one is not victim]
+        swap = _gives_way(fleet, old_kept, kept, target, view, room)
+        old_kept = [one for one in old_kept if swap is None or one is not swap.victim]
     staying = {one.uid for one in (*kept, *old_kept)}
     return Moves(
         keep=(*kept, *old_kept),
         remove=tuple(one for one in reversed(ranked) if one.uid not in staying),
+        swap=swap,
         discard=(
             *_discard_failed(failures, blocked=wanted > 0 and create == 0),
             *_discard_lost(fleet, target, view),
@@ -125,7 +138,7 @@ def _gives_way(
     target: Target,
     view: View,
     room: Room,
-) -> Replica | None:
+) -> Swap | None:
     """The serving predecessor to remove where its successor has no other room.
 
     Only while the tier serves all that is wanted and nothing else is on its way out, so that at
@@ -134,13 +147,15 @@ def _gives_way(
     leaving = any(not node_fault(one, view.nodes) for one in fleet.terminating)
     if leaving or _serving(kept, view) + len(old) < target.desired:
         return None
-    return next((one for one in reversed(old) if _makes_room(one, target.demand, room)), None)
+    swaps = (_swap(one, target.demand, room) for one in reversed(old))
+    return next((swap for swap in swaps if swap is not None), None)
 
 
-def _makes_room(replica: Replica, demand: Demand, room: Room) -> bool:
+def _swap(replica: Replica, demand: Demand, room: Room) -> Swap | None:
     trial = room.copy()
     trial.let_go(replica)
-    return trial.take(demand) is not None
+    node = trial.take(demand)
+    return None if node is None else Swap(replica, node.name)
 
 
 def _failures(fleet: Fleet, target: Target, missing: int, now: float) -> _Failures:

@@ -297,7 +297,7 @@ class TierPlanner:
         by_uid = {one.uid: one for one in found.all}
         keep = tuple(by_uid[one.uid] for one in (*moves.keep, *moves.remove))
         discard = tuple(by_uid[one.uid] for one in moves.discard)
-        return replace(moves, keep=keep, remove=(), discard=discard)
+        return replace(moves, keep=keep, remove=(), swap=None, discard=discard)
 
     def _act(
         self, base: TierPlan, engine: EngineSpec, moves: Moves, demand: Demand
@@ -311,7 +311,8 @@ class TierPlanner:
             label_only(base.fleet.all, scene.view, self._steps)
             return made
         drain_seconds = base.spec.drain.timeout_seconds
-        carry_out(base.fleet, moves, scene.view, drain_seconds, self._steps)
+        trial = factory.trial(moves)
+        carry_out(base.fleet, moves, scene.view, drain_seconds, self._steps, trial)
         self._steps.create.extend(made)
         return made
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from glm_operator.api import names
 from glm_operator.api.errors import InvalidObject
 from glm_operator.kube.client import Cluster
-from glm_operator.kube.errors import KubeError
+from glm_operator.kube.errors import KubeError, SuccessorRefusedError
 from glm_operator.kube.events import EventRecorder
 from glm_operator.kube.execute import Executor, Owner
 from glm_operator.kube.read import Reading, read_drivers, read_object, read_owned
@@ -245,6 +245,12 @@ class Reconciler:
             return
         try:
             await self._executor.execute(Owner(*key, scene.observed.uid), actions)
+        except SuccessorRefusedError as error:
+            # All else of the plan was done, and what was to go for the successor stays.
+            self._claims.withdraw(key)
+            status = troubles.failed(scene.plan.status, scene.observed, error, self._now())
+            await self._conclude(key, replace(scene, plan=replace(scene.plan, status=status)))
+            raise
         except KubeError as error:
             await self._tell_failure(key, scene, scene.observed, error)
             raise

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glm_operator.api import reasons
-from glm_operator.kube.errors import ForeignObjectError, KubeError, RefusedError
+from glm_operator.kube.errors import EXCEEDED_QUOTA, ForeignObjectError, KubeError, RefusedError
 from glm_operator.plan.conditions import FALSE, TRUE, Condition, render
 from glm_operator.plan.observed import Observed
 
@@ -37,9 +37,14 @@ def failed(
     status: Mapping[str, Any], observed: Observed, error: KubeError, now: float
 ) -> dict[str, Any]:
     """The planned status, with what could not be done."""
-    reason = reasons.NAME_TAKEN if isinstance(error, ForeignObjectError) else reasons.REFUSED
-    trouble = Condition("Degraded", TRUE, reason, str(error))
+    trouble = Condition("Degraded", TRUE, _reason(error), str(error))
     return _with(status, observed.status, [trouble], observed.generation, now)
+
+
+def _reason(error: KubeError) -> str:
+    if isinstance(error, ForeignObjectError):
+        return reasons.NAME_TAKEN
+    return reasons.QUOTA_EXCEEDED if EXCEEDED_QUOTA in str(error) else reasons.REFUSED
 
 
 def _with(
