@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cluster_model import GPU, ModelCluster, gpu_node
-from glm_operator.api import reasons
+from glm_operator.api import names, reasons
 from glm_operator.api.status import GLMDeploymentStatus
 from glm_operator.plan.actions import DeletePod
 from glm_operator.plan.observed import Hold, Replica
@@ -20,8 +20,15 @@ SHAPES = st.sampled_from([(8, 81559), (4, 81559), (2, 143771), (4, 23034), (1, 4
 COUNTS = st.integers(0, 3)
 
 
+TEXT = {
+    "model": {"preset": "GLM-4.6", "uri": "file:///m/t", "quantization": "INT4"},
+    "drain": {"timeoutSeconds": 30},
+}
+"""Four H100s each."""
+
+
 def spec(**flash: Any) -> dict[str, Any]:
-    """Both tiers, the flagship on two H100."""
+    """A flagship on two H100s, and flash; the tier text comes and goes."""
     return {
         "tiers": {
             "flagship": {
@@ -121,7 +128,7 @@ class Cluster(RuleBasedStateMachine):
         if pod.container_id:
             self.cluster.change(name, container_id=f"{pod.container_id}+", restarts=1)
 
-    @rule(tier=st.sampled_from(["flagship", "flash"]), busy=st.integers(0, 20), held=COUNTS)
+    @rule(tier=st.sampled_from(names.TIERS), busy=st.integers(0, 20), held=COUNTS)
     def load_changes(self, tier: str, busy: int, held: int) -> None:
         routable = self.cluster.routable(tier)
         self.cluster.in_flight = dict.fromkeys(routable, busy)
@@ -140,6 +147,10 @@ class Cluster(RuleBasedStateMachine):
     def a_tier_is_edited(self, tier: str, images: int) -> None:
         if tier in self.cluster.spec["tiers"]:
             self.cluster.edit(**{f"tiers__{tier}__multimodal__maxImagesPerRequest": images})
+
+    @rule(wanted=st.booleans())
+    def text_comes_or_goes(self, wanted: bool) -> None:
+        self.cluster.edit(tiers__text=TEXT if wanted else None)
 
     @rule(mode=st.sampled_from(["Live", "Live", "Paused", "Plan"]))
     def the_mode_changes(self, mode: str) -> None:
