@@ -89,6 +89,84 @@ def test_a_gpu_that_is_offered_several_times_is_refused() -> None:
     assert found.refusal.startswith("NVIDIA-L4-SHARED offers each GPU several times")
 
 
+@pytest.mark.parametrize(
+    ("resource", "given"),
+    [
+        (WHOLE, labels(product="NVIDIA-L4", replicas="1", **{"sharing-strategy": "none"})),
+        (WHOLE, labels(product="NVIDIA-L4", replicas="0")),
+    ],
+)
+def test_a_gpu_that_is_offered_once_is_not_refused(resource: str, given: dict[str, str]) -> None:
+    found = gpus.of_labels(given, resource)
+    assert found is not None
+    assert found.refusal == ""
+
+
+MIXED = "nvidia.com/mig-3g.40gb"
+
+
+@pytest.mark.parametrize(
+    ("resource", "given"),
+    [
+        (WHOLE, labels(product="NVIDIA-L4", **{"sharing-strategy": "time-slicing"})),
+        (WHOLE, labels(product="NVIDIA-L4", **{"sharing-strategy": "mps"})),
+        (WHOLE, labels(product="NVIDIA-L4", replicas="4")),
+        (f"{WHOLE}.shared", labels(product="NVIDIA-L4", replicas="4")),
+        (f"{WHOLE}.shared", labels(product="NVIDIA-L4")),
+        (f"{WHOLE}.shared", labels(memory="23034")),
+        (WHOLE, labels(product="NVIDIA-H100-80GB-HBM3-MIG-1g.10gb-SHARED", memory="9728")),
+        (WHOLE, labels(product="NVIDIA-H100-80GB-HBM3-MIG-1g.10gb", memory="9728", replicas="2")),
+        (MIXED, {f"{MIXED}.memory": "40448", f"{MIXED}.replicas": "2"}),
+        (f"{MIXED}.shared", {f"{MIXED}.memory": "40448"}),
+    ],
+    ids=[
+        "time slices, without the suffix",
+        "MPS, without the suffix",
+        "by the count alone",
+        "renamed",
+        "renamed, without a count",
+        "renamed, without a product",
+        "slices, shared",
+        "slices, shared, without the suffix",
+        "slices beside whole GPUs, shared",
+        "slices beside whole GPUs, shared and renamed",
+    ],
+)
+def test_a_gpu_that_several_pods_share_is_refused_however_a_node_says_so(
+    resource: str, given: dict[str, str]
+) -> None:
+    found = gpus.of_labels(given, resource)
+    assert found is not None
+    assert "offers each GPU several times" in found.refusal
+
+
+def test_sharing_of_slices_says_nothing_of_the_whole_gpus_beside_them() -> None:
+    node = labels(product="NVIDIA-H100-80GB-HBM3", memory="81559") | {f"{MIXED}.replicas": "2"}
+    found = gpus.of_labels(node, WHOLE)
+    assert found is not None
+    assert found.refusal == ""
+
+
+def test_nodes_are_told_apart_by_all_that_says_they_share() -> None:
+    keys = gpus.telling_labels(WHOLE)
+    assert {f"{WHOLE}.sharing-strategy", f"{WHOLE}.replicas"} <= set(keys)
+
+
+@pytest.mark.parametrize(
+    ("resource", "given", "sliced"),
+    [
+        (WHOLE, labels(product="NVIDIA-H100-80GB-HBM3-MIG-3g.40gb", memory="40448"), True),
+        (MIXED, {f"{MIXED}.memory": "40448"}, True),
+        (WHOLE, labels(product="NVIDIA-H100-80GB-HBM3"), False),
+    ],
+    ids=["of one kind", "beside whole GPUs", "whole"],
+)
+def test_a_slice_is_known_for_one(resource: str, given: dict[str, str], sliced: bool) -> None:
+    found = gpus.of_labels(given, resource)
+    assert found is not None
+    assert found.is_slice is sliced
+
+
 def test_a_slice_has_the_memory_of_its_label_only() -> None:
     product = "NVIDIA-H100-80GB-HBM3-MIG-3g.40gb"
     labelled = gpus.of_labels(labels(product=product, memory="40448"), WHOLE)

@@ -236,6 +236,21 @@ def test_help_without_any_node_names_one_that_would_do() -> None:
     assert helps(FLAGSHIP_FP8, ANY, []) == ("a node of 2 x H100-80GB",)
 
 
+SLICES = ("NVIDIA-H100-80GB-HBM3-MIG-3g.40gb", 40_448)
+
+
+def test_slices_of_gpus_are_not_joined() -> None:
+    found = sized("GLM-4.6V", "FP8", SLICES, 8)
+    assert found.options == ()
+    tensor_2 = next(one for one in found.rejected if one.option.startswith("tensor 2 "))
+    assert tensor_2.message == f"{SLICES[0]} is a slice of a GPU, and slices cannot work together"
+
+
+def test_one_slice_holds_a_small_model() -> None:
+    options = sized("GLM-4.6V-Flash", "FP8", SLICES, 8).options
+    assert {(one.tensor, one.pipeline) for one in options} == {(1, 1)}
+
+
 def test_nodes_that_placement_leaves_out_are_told_once_per_reason() -> None:
     tainted = [
         Node(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 MIB = 1 << 20
 
+NVIDIA_RESOURCE = "nvidia.com/gpu"
 LABEL_PRODUCT = "nvidia.com/gpu.product"
 LABEL_MEMORY = "nvidia.com/gpu.memory"
 """Memory of one GPU in MiB, as nvidia-smi reports it."""
@@ -37,6 +38,12 @@ SLICE_RESOURCE = "/mig-"
 """In the name of a resource that counts slices of one kind, such as nvidia.com/mig-1g.10gb."""
 SHARED = "-SHARED"
 """Ends the product label of a node that offers each GPU several times."""
+SHARED_RESOURCE = ".shared"
+"""Ends the resource's name instead where the device plugin renames it (`renameByDefault`)."""
+SHARING = ("time-slicing", "mps")
+"""Values of the label `<resource>.sharing-strategy` that mean several pods on one GPU."""
+UNNAMED_SLICE = "slice"
+"""The product of a slice that no label names."""
 UNKNOWN = (0, 0)
 """Compute capability of a GPU that neither labels nor catalogue tell."""
 
@@ -75,6 +82,11 @@ class GPU:
     def is_amd(self) -> bool:
         """Whether it is programmed with ROCm."""
         return self.resource == AMD_RESOURCE
+
+    @property
+    def is_slice(self) -> bool:
+        """Whether it is a part of a GPU, which no engine can join with another part."""
+        return SLICE in self.product or self.product.startswith(UNNAMED_SLICE)
 
     @property
     def has_fp8(self) -> bool:
@@ -174,7 +186,7 @@ def of_labels(labels: Mapping[str, str], resource: str) -> GPU | None:
     if not memory:
         return None
     capability = _capability(labels) or (row.capability if row else UNKNOWN)
-    return GPU(product or ("slice" if sliced else "GPU"), memory, capability)
+    return GPU(product or (UNNAMED_SLICE if sliced else "GPU"), memory, capability)
 
 
 def _of_amd(labels: Mapping[str, str], resource: str) -> GPU | None:
@@ -196,23 +208,47 @@ def told(labels: Mapping[str, str], resource: str) -> tuple[str, str, str]:
         found = (labels.get(key, "") for key in (AMD_PRODUCT, AMD_MEMORY, AMD_PARTITION))
         product, memory, partition = found
         return product, memory, partition
-    product = f"{resource}.product" if SLICE_RESOURCE in resource else LABEL_PRODUCT
-    return labels.get(product, ""), labels.get(memory_label(resource), ""), ""
+    product = labels.get(f"{_prefix(resource)}.product", "")
+    if _is_shared(labels, resource) and not product.endswith(SHARED):
+        product = f"{product or 'GPU'}{SHARED}"
+    return product, labels.get(memory_label(resource), ""), ""
+
+
+def _is_shared(labels: Mapping[str, str], resource: str) -> bool:
+    """Whether several pods may be given the same unit of a resource.
+
+    The product's suffix is missing where the resource is renamed, and where the feature discovery
+    does not know the plugin's configuration (https://github.com/NVIDIA/k8s-device-plugin).
+    """
+    strategy, replicas = (labels.get(key) for key in _sharing_labels(resource))
+    return strategy in SHARING or _number(replicas) > 1 or resource.endswith(SHARED_RESOURCE)
+
+
+def _sharing_labels(resource: str) -> tuple[str, str]:
+    prefix = _prefix(resource)
+    return f"{prefix}.sharing-strategy", f"{prefix}.replicas"
+
+
+def _prefix(resource: str) -> str:
+    """What the keys of labels about a resource begin with: each kind of slice has its own."""
+    sliced = SLICE_RESOURCE in resource
+    return resource.removesuffix(SHARED_RESOURCE) if sliced else NVIDIA_RESOURCE
 
 
 def telling_labels(resource: str) -> tuple[str, ...]:
     """Keys of all labels that tell what one unit of a resource is; see `of_labels`."""
     if resource.startswith("amd.com/"):
         return AMD_PRODUCT, AMD_MEMORY, AMD_PARTITION
-    product = f"{resource}.product" if SLICE_RESOURCE in resource else LABEL_PRODUCT
-    return product, memory_label(resource), LABEL_MAJOR, LABEL_MINOR
+    product = f"{_prefix(resource)}.product"
+    sharing = _sharing_labels(resource)
+    return product, memory_label(resource), LABEL_MAJOR, LABEL_MINOR, *sharing
 
 
 def memory_label(resource: str) -> str:
     """The label that tells the memory of one unit of a resource."""
     if resource.startswith("amd.com/"):
         return AMD_MEMORY
-    return f"{resource}.memory" if SLICE_RESOURCE in resource else LABEL_MEMORY
+    return f"{_prefix(resource)}.memory"
 
 
 def _capability(labels: Mapping[str, str]) -> tuple[int, int] | None:

@@ -133,7 +133,7 @@ GPUS_LACK, MEMORY_LACKS, BOTH_LACK = range(3)
 
 def size(ask: Ask, shape: Shape, sharding: Sharding, fp8_kv: bool) -> Option | Misfit:
     """What a replica comes to on a kind of node, or why it does not fit in one sentence."""
-    illegal = catalog.refusal(ask.model, sharding)
+    illegal = catalog.refusal(ask.model, sharding) or _slice_refusal(shape, sharding)
     if illegal:
         return Misfit(reasons.ILLEGAL_SHARDING, illegal, (BOTH_LACK, sharding.gpus))
     unsupported = _format_refusal(ask, shape, fp8_kv)
@@ -149,6 +149,17 @@ def size(ask: Ask, shape: Shape, sharding: Sharding, fp8_kv: bool) -> Option | M
         message = _too_little(ask, budget)
         return Misfit(reasons.TOO_LITTLE_MEMORY, message, (MEMORY_LACKS, lacking))
     return _option(ask, shape, sharding, budget, fp8_kv)
+
+
+def _slice_refusal(shape: Shape, sharding: Sharding) -> str:
+    """Slices do not reach each other, and a program sees one of them only.
+
+    https://docs.nvidia.com/datacenter/tesla/mig-user-guide (CUDA device enumeration, no peer to
+    peer between slices).
+    """
+    if sharding.gpus == 1 or not shape.gpu.is_slice:
+        return ""
+    return f"{shape.gpu.product} is a slice of a GPU, and slices cannot work together"
 
 
 def _option(ask: Ask, shape: Shape, sharding: Sharding, budget: Budget, fp8_kv: bool) -> Option:
