@@ -76,6 +76,59 @@ def test_an_object_that_fits_shows_its_nodes_and_ends_with_0(files: Files) -> No
     assert report["tiers"]["flagship"]["nodes"] == ["gpu-1"]
 
 
+def limits(kind: str, namespace: str, **spec: Any) -> dict[str, Any]:
+    metadata = {"name": "cap", "namespace": namespace}
+    return {"apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def verdict(files: Files, *documents: Any) -> tuple[int, str]:
+    files.write(base(), BIG, *documents)
+    code, out, _ = files.plan("-o", "json")
+    return code, json.loads(out)["reason"]
+
+
+def test_a_quota_of_the_objects_namespace_counts(files: Files) -> None:
+    hard = {"requests.nvidia.com/gpu": "1"}
+    place = base()["metadata"]["namespace"]
+    assert verdict(files, limits("ResourceQuota", place, hard=hard)) == (3, "QuotaExceeded")
+    assert verdict(files, limits("ResourceQuota", "elsewhere", hard=hard))[0] == 0
+
+
+def test_what_the_object_itself_uses_of_a_quota_does_not_count(files: Files) -> None:
+    metadata = base()["metadata"]
+    hard = {"pods": "8", "requests.nvidia.com/gpu": "3"}
+    quota = limits("ResourceQuota", metadata["namespace"], hard=hard)
+    quota["status"] = {"hard": hard, "used": {"pods": "1", "requests.nvidia.com/gpu": "2"}}
+    mine = pod("a", "gpu-1", 2)
+    labels = {"glm-operator.io/deployment": metadata["name"], "glm-operator.io/tier": "flagship"}
+    mine["metadata"] |= {"namespace": metadata["namespace"], "labels": labels}
+    assert verdict(files, quota)[1] == "QuotaExceeded"
+    assert verdict(files, quota, mine)[0] == 0
+
+
+def test_a_limit_range_of_the_objects_namespace_counts(files: Files) -> None:
+    item = {"type": "Pod", "max": {"nvidia.com/gpu": "1"}}
+    found = limits("LimitRange", base()["metadata"]["namespace"], limits=[item])
+    assert verdict(files, found) == (3, "OutsideLimitRange")
+
+
+def test_gpus_that_only_a_dra_driver_offers_are_told(files: Files) -> None:
+    bare = node("gpu-1", "NVIDIA-H100-80GB-HBM3", 0)
+    spec = {"driver": "gpu.nvidia.com", "nodeName": "gpu-1"}
+    files.write(base(), bare, {"kind": "ResourceSlice", "metadata": {"name": "s"}, "spec": spec})
+    code, out, _ = files.plan("-o", "json")
+    assert (code, json.loads(out)["reason"]) == (3, "OnlyDRA")
+
+
+@pytest.mark.parametrize("kind", ["ResourceQuota", "LimitRange", "ResourceSlice"])
+def test_a_limit_that_cannot_be_read_is_named(files: Files, kind: str) -> None:
+    broken = {"kind": kind, "metadata": {"namespace": "ml"}, "spec": {"limits": [{}]}}
+    files.write(base(), BIG, broken)
+    code, _, error = files.plan()
+    assert code == 2
+    assert f"{kind} number 1 is not as kubectl writes it" in error
+
+
 def test_an_object_that_does_not_fit_says_why_and_ends_with_3(files: Files) -> None:
     files.write(base(), SMALL)
     code, out, _ = files.plan("-o", "yaml")

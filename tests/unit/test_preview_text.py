@@ -12,7 +12,7 @@ import yaml
 
 from glm_operator.api.v1alpha1 import GLMDeployment
 from glm_operator.plan.edits import Effect, TierEdit
-from glm_operator.preview.report import Report, about_new
+from glm_operator.preview.report import Around, Report, about_new
 from glm_operator.preview.shapes import nodes_of_shapes
 from glm_operator.preview.table import render
 from glm_operator.preview.text import columns, terminal_width, wrapped
@@ -35,7 +35,7 @@ SNAPSHOTS: dict[str, tuple[Any, list[str], bool]] = {
 
 def planned(obj: Any, shapes: list[str], explain: bool = False) -> Report:
     deployment = GLMDeployment.parse(obj)
-    return about_new(deployment, nodes_of_shapes(shapes, deployment)).answer(explain)
+    return about_new(deployment, Around(nodes_of_shapes(shapes, deployment))).answer(explain)
 
 
 @pytest.mark.parametrize("name", SNAPSHOTS)

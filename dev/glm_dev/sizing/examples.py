@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glm_operator.preview.files import read_object
-from glm_operator.preview.report import Report, about_new
+from glm_operator.preview.report import Around, Report, about_new
 from glm_operator.preview.shapes import nodes_of_shapes
 
 FOLDER = Path(__file__).resolve().parents[3] / "examples"
@@ -35,7 +35,8 @@ def shape_of(example: Path) -> str:
 def planned(example: Path) -> Report:
     """The planner's answer for one node of the example's shape."""
     deployment = read_object(str(example))
-    return about_new(deployment, nodes_of_shapes([shape_of(example)], deployment)).answer(False)
+    around = Around(nodes_of_shapes([shape_of(example)], deployment))
+    return about_new(deployment, around).answer(False)
 
 
 def comment(example: Path) -> str:

@@ -6,8 +6,8 @@ import argparse
 import sys
 
 from glm_operator.preview.errors import InvalidInputError
-from glm_operator.preview.files import STANDARD_INPUT, read_nodes, read_object
-from glm_operator.preview.report import Question, about_new
+from glm_operator.preview.files import STANDARD_INPUT, read_around, read_object
+from glm_operator.preview.report import Around, Question, about_new
 from glm_operator.preview.shapes import SPELLING, nodes_of_shapes
 from glm_operator.preview.table import render
 from glm_operator.preview.text import terminal_width
@@ -68,10 +68,10 @@ def _question(options: argparse.Namespace) -> Question:
     _check_offline(options)
     deployment = read_object(options.filename, options.namespace)
     if options.nodes is not None:
-        nodes = read_nodes(options.nodes, deployment)
+        around = read_around(options.nodes, deployment)
     else:
-        nodes = nodes_of_shapes(options.node_shape, deployment)
-    return about_new(deployment, nodes)
+        around = Around(nodes_of_shapes(options.node_shape, deployment))
+    return about_new(deployment, around)
 
 
 def _check_offline(options: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -14,9 +14,11 @@ import yaml
 from glm_operator.api import names
 from glm_operator.api.errors import InvalidObject
 from glm_operator.api.v1alpha1 import GLMDeployment
-from glm_operator.kube.convert import holding_node, holds_of, node_of, nodes_of
-from glm_operator.plan.observed import Node
+from glm_operator.kube.convert import holding_node, holds_of, is_engine, node_of, nodes_of
+from glm_operator.kube.limits import items_of, limits_of, quota_of, resources_of
+from glm_operator.plan.quota import Allowance, Limits
 from glm_operator.preview.errors import InvalidInputError
+from glm_operator.preview.report import Around
 
 Json = Mapping[str, Any]
 
@@ -58,16 +60,18 @@ def _placed(shown: str, document: Json, namespace: str, otherwise: str) -> Json:
     return {**document, "metadata": {**metadata, "namespace": place}} if place else document
 
 
-def read_nodes(path: str, deployment: GLMDeployment) -> tuple[Node, ...]:
-    """The nodes of a file, with the GPUs that the pods in it hold. Raises `InvalidInputError`.
+def read_around(path: str, deployment: GLMDeployment) -> Around:
+    """The cluster of a file: nodes, the GPUs that pods hold, and the limits of the namespace.
 
     The object's own replicas hold none: what is asked is how it would run, not whether twice.
+
+    Raises:
+        InvalidInputError: the file has no nodes, or something that cannot be read.
     """
     shown, documents = _shown(path), _documents(path)
-    by_kind = {
-        kind: [document for document in documents if document.get("kind") == kind]
-        for kind in ("Node", "Pod")
-    }
+    by_kind: dict[str, list[Json]] = defaultdict(list)
+    for document in documents:
+        by_kind[str(document.get("kind"))].append(document)
     if not by_kind["Node"]:
         raise InvalidInputError(
             f"{shown} is not a node list: it has {_counted(documents)}; write"
@@ -75,7 +79,28 @@ def read_nodes(path: str, deployment: GLMDeployment) -> tuple[Node, ...]:
         )
     _check(shown, "Node", by_kind["Node"], node_of)
     _check(shown, "Pod", by_kind["Pod"], lambda pod: (holding_node(pod), holds_of(pod)))
-    return nodes_of(by_kind["Node"], (pod for pod in by_kind["Pod"] if not is_of(pod, deployment)))
+    _check(shown, "ResourceQuota", by_kind["ResourceQuota"], quota_of)
+    _check(shown, "LimitRange", by_kind["LimitRange"], lambda one: list(items_of(one)))
+    _check(shown, "ResourceSlice", by_kind["ResourceSlice"], lambda one: one["spec"]["driver"])
+    others = (pod for pod in by_kind["Pod"] if not is_of(pod, deployment))
+    return Around(
+        nodes_of(by_kind["Node"], others),
+        _limits(by_kind, deployment),
+        frozenset(str(one["spec"]["driver"]) for one in by_kind["ResourceSlice"]),
+    )
+
+
+def _limits(by_kind: Mapping[str, list[Json]], deployment: GLMDeployment) -> Limits:
+    """The limits of the object's namespace, without what its own replicas use of them."""
+    quotas, ranges = (
+        [one for one in by_kind[kind] if one["metadata"].get("namespace") == deployment.namespace]
+        for kind in ("ResourceQuota", "LimitRange")
+    )
+    account = Allowance(limits_of(quotas, ranges))
+    for pod in by_kind["Pod"]:
+        if is_of(pod, deployment) and is_engine(pod) and holding_node(pod):
+            account.release(resources_of(pod))
+    return account.limits
 
 
 def is_of(pod: Json, deployment: GLMDeployment) -> bool:

@@ -18,15 +18,15 @@ from glm_operator.kube.client import KubernetesCluster
 from glm_operator.kube.convert import nodes_of
 from glm_operator.kube.errors import KubeError
 from glm_operator.kube.execute import UNFINISHED
+from glm_operator.kube.read import read_drivers, read_limits, read_owned
 from glm_operator.kube.read import read_object as read_stored
-from glm_operator.kube.read import read_owned
 from glm_operator.kube.resources import NODE, POD
 from glm_operator.kube.retry import Backoff
 from glm_operator.kube.transport import Transport, namespace_of
-from glm_operator.plan.observed import Node, Observed
+from glm_operator.plan.observed import Observed
 from glm_operator.preview.errors import InvalidInputError
 from glm_operator.preview.files import read_object
-from glm_operator.preview.report import Question, about_edit, about_new
+from glm_operator.preview.report import Around, Question, about_edit, about_new
 
 USUAL_KUBECONFIG = Path("~/.kube/config")
 FORBIDDEN = 403
@@ -54,7 +54,7 @@ class Target:
 class _Cluster:
     """What was read."""
 
-    nodes: tuple[Node, ...]
+    around: Around
     observed: Observed | None
     """The object as it is stored, with what it owns; None where it does not exist."""
 
@@ -76,8 +76,10 @@ def live_question(path: str, target: Target) -> Question:
             f" not read ({error}): use the version of the operator in the cluster"
         ) from error
     if found.observed is None:
-        return about_new(deployment, found.nodes)
-    return about_edit(deployment, replace(found.observed, nodes=found.nodes), time.time())
+        return about_new(deployment, found.around)
+    nodes, drivers = found.around.nodes, found.around.drivers
+    stored = replace(found.observed, nodes=nodes, drivers=drivers)
+    return about_edit(deployment, stored, time.time())
 
 
 def _sentence(errors: Sequence[KubeError]) -> str:
@@ -94,14 +96,17 @@ def _sentence(errors: Sequence[KubeError]) -> str:
 async def _read(transport: Transport, deployment: GLMDeployment) -> _Cluster:
     cluster = KubernetesCluster(transport, workers=8, backoff=PATIENCE)
     try:
-        nodes, pods, observed = await _all(
+        nodes, pods, limits, observed = await _all(
             cluster.find(NODE),
             cluster.find(POD, fields=UNFINISHED),
+            read_limits(cluster, deployment.namespace),
             _owned(cluster, deployment),
         )
+        around = Around(nodes_of(nodes, pods), limits)
+        drivers = await read_drivers(cluster, about_new(deployment, around).observed)
     finally:
         cluster.close()
-    return _Cluster(nodes_of(nodes, pods), observed)
+    return _Cluster(replace(around, drivers=drivers), observed)
 
 
 async def _all(*calls: Awaitable[Any]) -> list[Any]:

@@ -18,6 +18,7 @@ from glm_operator.plan.admission import courses
 from glm_operator.plan.edits import TierEdit, edits, recorded_defaults
 from glm_operator.plan.observed import Defaults, Node, Observed
 from glm_operator.plan.planner import plan, scene_of
+from glm_operator.plan.quota import UNLIMITED, Limits
 from glm_operator.plan.resolve import Inputs
 from glm_operator.plan.room import Room
 from glm_operator.plan.tier import promised, scaled_by_operator
@@ -98,9 +99,26 @@ class Question:
         return _explained(found, self) if explain else found
 
 
-def about_new(deployment: GLMDeployment, nodes: tuple[Node, ...]) -> Question:
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What is around an object: what a cluster offers and its namespace allows."""
+
+    nodes: tuple[Node, ...]
+    limits: Limits = UNLIMITED
+    drivers: frozenset[str] = frozenset()
+    """Drivers that offer GPUs by dynamic resource allocation."""
+
+
+def about_new(deployment: GLMDeployment, around: Around) -> Question:
     """How the object would run if it were new, whatever its mode."""
-    observed = Observed(_planned(deployment), uid="", generation=1, nodes=nodes)
+    observed = Observed(
+        _planned(deployment),
+        uid="",
+        generation=1,
+        nodes=around.nodes,
+        limits=around.limits,
+        drivers=around.drivers,
+    )
     return Question(observed, 0.0, Defaults())
 
 
@@ -119,7 +137,7 @@ def _explained(result: Report, question: Question) -> Report:
     """With the arithmetic of what was taken and of what came nearest."""
     observed, defaults = question.observed, question.defaults
     scene = scene_of(observed, question.now, defaults)
-    chosen = courses(scene, Room(observed.nodes, observed.replicas))
+    chosen = courses(scene, Room(observed.nodes, observed.replicas, (), observed.limits))
     tiers = {}
     for name, tier in observed.object.spec.tiers.items():
         inputs = Inputs(name, tier, observed.object.spec.image_pull_secrets, defaults)
