@@ -250,17 +250,22 @@ def test_an_engine_that_dies_at_its_first_image_is_never_routable(room: Room) ->
 
 
 def test_a_text_tier_is_verified_without_an_image_and_asked_for_text_alone(room: Room) -> None:
-    room.create({"flash": flash(), "text": text()})
+    room.create({"flash": flash()})
+    room.wait("Ready", "True")
+    words = {"type": "text", "text": "What is a taint?"}
+    slow = [{"name": "SIM_STARTUP_SECONDS", "value": "8"}]
+    room.edit({"tiers": {"text": text(engine=_engine(env=slow))}})
+    room.until("the gateway to know the tier", lambda: "glm-4.6" in room.models())
+    assert room.ask(words) == "glm-4.6v-flash", "nobody waits for a tier that never served"
     room.wait("Ready", "True")
     assert room.wait("TextAvailable", "True")["message"] == "1 of 1 replicas serve."
     (pod,) = (pod for name, pod in room.engines().items() if name.startswith("vision-text-"))
     # The simulator of this model refuses images: no check showed it one.
     assert convert.replica_of(pod, "").verified
     assert not {"--limit-mm-per-prompt", "--mm-encoder-tp-mode"} & set(_words(pod))
-    words = {"type": "text", "text": "What is a taint?"}
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + PIXEL}}
-    assert room.ask(words)["model"] == "glm-4.6"
-    assert room.ask(picture, words)["model"] == "glm-4.6v-flash"
+    room.until("text to be asked for text", lambda: room.ask(words) == "glm-4.6")
+    assert room.ask(picture, words) == "glm-4.6v-flash"
 
 
 def _words(pod: Json) -> list[str]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gateway_fakes import PNG_640x480, chat, config
 from glm_serving.gateway import facts
-from glm_serving.gateway.decide import Decision, Hints, State, decide, policy_of
+from glm_serving.gateway.decide import Decision, Hints, Policy, State, decide, policy_of
 from glm_serving.gateway.errors import Refusal
 from glm_serving.gateway.facts import Facts
 
@@ -185,6 +185,32 @@ def test_a_video_goes_where_one_is_taken_and_never_to_text() -> None:
     assert (decision.tier, decision.reason.name) == ("flagship", "OnlyTierThatFits")
     with pytest.raises(Refusal, match=r"takes any; use the model glm-4\.6v$"):
         decide(Facts("glm-4.6", videos=1), Hints(), State(), policy)
+
+
+def joining(name: str, tiers: tuple[str, ...] = EVERY) -> Policy:
+    base = config(tiers, aliases={})
+    late = msgspec.structs.replace(base.tiers[name], joining=True)
+    return policy_of(msgspec.structs.replace(base, tiers={**base.tiers, name: late}))
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+def test_a_tier_that_has_not_served_yet_changes_no_choice(request_: str) -> None:
+    found, hints = REQUESTS[request_], hints_of(request_)
+    decision = decide(found, hints, State(), joining("text"))
+    expected = TABLE["flagship", "flash"][request_]
+    assert (decision.tier, decision.reason.name) == expected
+
+
+def test_a_tier_that_has_not_served_yet_is_there_for_who_names_it() -> None:
+    found = of_chat(said(words("hello")), model="glm-4.6")
+    decision = decide(found, Hints(), State(), joining("text"))
+    assert (decision.tier, decision.hold) == ("text", True)
+
+
+@pytest.mark.parametrize(("tiers", "served"), [(("flash", "text"), "flash"), (("text",), "text")])
+def test_one_tier_that_has_served_is_the_only_one(tiers: tuple[str, ...], served: str) -> None:
+    decision = decide(PLAIN, Hints(), State(), joining("text", tiers))
+    assert (decision.tier, decision.reason.name) == (served, "OnlyTier")
 
 
 def test_too_many_images_for_flash_names_the_flagship() -> None:

@@ -201,11 +201,18 @@ class Room:
             convert.condition(pod, "Ready").get("status") == "True" for pod in self.list(POD)
         )
 
-    def ask(self, *content: Json) -> Json:
-        """A chat completion of the gateway, which chooses the tier. Raises Refused."""
-        path = f"{SERVICE.path(self.namespace, f'{NAME}-gateway:80')}/proxy/v1/chat/completions"
+    @property
+    def _gateway(self) -> str:
+        return f"{SERVICE.path(self.namespace, f'{NAME}-gateway:80')}/proxy/v1"
+
+    def models(self) -> set[str]:
+        """The model names that the gateway knows."""
+        return {str(one["id"]) for one in self.api.get(f"{self._gateway}/models")["data"]}
+
+    def ask(self, *content: Json) -> str:
+        """The model that answers a chat completion of which the gateway chooses the tier."""
         body = {"model": "glm", "messages": [{"role": "user", "content": list(content)}]}
-        return self.api.create(path, body)
+        return str(self.api.create(f"{self._gateway}/chat/completions", body)["model"])
 
     def scheduled(self) -> set[str]:
         """Uids of all engine pods that were ever bound in this namespace, from their events."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from cluster_model import ModelCluster
+from glm_operator.plan.observed import ScalingMemory
 from glm_operator.runtime.reconciler import target_of
 from plan_builders import FLAGSHIP, FLASH, TEXT, cluster, condition, settled
 
@@ -51,16 +53,66 @@ def test_the_whole_context_of_the_model_is_offered() -> None:
     assert settled(8, flagship=None, text=TEXT).status["plan"]["text"]["maxModelLen"] == 202_752
 
 
+def routes_of(made: ModelCluster) -> dict[str, dict[str, Any]]:
+    """What the gateways are told of each tier."""
+    document = made.children["ConfigMap", "vision-gateway"]["data"]["config.json"]
+    return dict(json.loads(document)["tiers"])
+
+
+def joining(made: ModelCluster) -> dict[str, bool]:
+    return {name: route["joining"] for name, route in routes_of(made).items()}
+
+
+def test_the_tiers_that_an_object_begins_with_are_waited_for() -> None:
+    made = cluster(8, **of(("flash", "text")))
+    made.reconcile()
+    assert joining(made) == {"flash": False, "text": False}
+
+
+def test_a_tier_added_later_joins_when_it_serves_and_stays_when_it_is_lost() -> None:
+    made = settled(8, **of(("flash",)))
+    made.edit(tiers__text=TEXT)
+    made.reconcile()
+    assert joining(made) == {"flash": False, "text": True}
+    made.settle()
+    assert joining(made) == {"flash": False, "text": False}
+    made.change(made.of("text")[0].name, containers_ready=False)
+    made.reconcile()
+    assert joining(made) == {"flash": False, "text": False}
+
+
+def test_a_tier_that_joins_is_no_edit_that_waits_while_paused() -> None:
+    made = settled(8, **of(("flash",)))
+    made.edit(tiers__text=TEXT)
+    made.reconcile()
+    made.edit(mode="Paused")
+    made.settle()
+    assert condition(made, "Planned")["status"] == "True"
+    assert joining(made)["text"]
+    made.edit(mode="Live")
+    made.settle()
+    assert not joining(made)["text"]
+
+
+def test_flash_that_sleeps_before_it_ever_served_can_be_woken() -> None:
+    made = settled(8, flagship=FLAGSHIP)
+    made.edit(tiers__flash=FLASH | {"scaling": {"minReplicas": 0}})
+    made.scaling = {"flash": ScalingMemory(desired=0)}
+    made.reconcile()
+    assert made.of("flash") == []
+    assert joining(made) == {"flagship": False, "flash": False}
+
+
 def test_the_gateway_is_told_that_text_takes_no_images() -> None:
     made = settled(8, **of(("flash", "text")))
-    document = made.children["ConfigMap", "vision-gateway"]["data"]["config.json"]
-    routes = json.loads(document)["tiers"]
+    routes = routes_of(made)
     assert routes["text"] == {
         "model": "glm-4.6",
         "contextTokens": 202_752,
         "maxImages": 0,
         "maxVideos": 0,
         "holdTimeoutSeconds": 300,
+        "joining": False,
         "service": "vision-text",
         "endpoints": [],
     }

@@ -172,7 +172,7 @@ RESTARTS_TIER = _event("RestartsTier", "An edit replaces the replicas of the tie
 CLIENT_NAMED_TIER = _decision(
     "ClientNamedTier", "The model name, an alias or `x-glm-tier` names the tier."
 )
-ONLY_TIER = _decision("OnlyTier", "The configuration has one tier.")
+ONLY_TIER = _decision("OnlyTier", "There is no other tier, or none that has served yet.")
 ONLY_TIER_THAT_FITS = _decision(
     "OnlyTierThatFits", "No other tier holds this context or this many images or videos."
 )

@@ -29,6 +29,8 @@ class TierRoute:
     max_videos: int
     hold_timeout_seconds: int
     service: str
+    joining: bool = False
+    """It was added to an object that serves and has not served yet; only who names it waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ def _route(route: TierRoute) -> dict[str, Any]:
         "maxImages": route.max_images,
         "maxVideos": route.max_videos,
         "holdTimeoutSeconds": route.hold_timeout_seconds,
+        "joining": route.joining,
         "service": route.service,
         "endpoints": [],
     }

@@ -138,7 +138,21 @@ def _route(scene: Scene, tier: TierPlan) -> gateway.TierRoute:
         max_videos=min((one.max_videos for one in engines), default=tier.spec.max_videos),
         hold_timeout_seconds=_hold_seconds(tier),
         service=names.child(scene.owner.name, tier.name),
+        joining=_is_joining(scene, tier),
     )
+
+
+def _is_joining(scene: Scene, tier: TierPlan) -> bool:
+    """Whether a tier that was added while others served waits for its first replica.
+
+    Its weights take minutes to an hour: until then the gateways choose as before. Once it has
+    served it stays, and what needs it is held for it like for any tier.
+    """
+    known = live_routing(scene).get("tiers")
+    before = known.get(tier.name, {"joining": True}) if known else {}
+    if scene.mode is Mode.PAUSED:
+        return bool(before.get("joining"))
+    return bool(before.get("joining")) and not tier.serving and tier.desired > 0
 
 
 def _engines(scene: Scene, tier: TierPlan) -> list[EngineSpec]:

@@ -40,6 +40,8 @@ class TierConfig(msgspec.Struct, frozen=True, rename="camel"):
     max_images: Count = 16
     max_videos: Count = 0
     hold_timeout_seconds: Annotated[float, msgspec.Meta(ge=0)] = 300
+    joining: bool = False
+    """It was added while others served and has not served yet: only who names it waits for it."""
     service: str = ""
     endpoints: tuple[Endpoint, ...] = ()
 

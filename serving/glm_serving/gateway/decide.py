@@ -60,6 +60,8 @@ class TierPolicy:
     context_tokens: int
     max_images: int
     max_videos: int
+    joining: bool = False
+    """It has not served yet, and others have: it is not chosen, and may be named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,11 @@ class Policy:
     """Model name of a client -> `auto` or a tier."""
     tiers: tuple[TierPolicy, ...]
     tolerance_points: float
+
+    @property
+    def choice(self) -> tuple[TierPolicy, ...]:
+        """The tiers that the gateway chooses from by itself."""
+        return tuple(tier for tier in self.tiers if not tier.joining) or self.tiers
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +107,7 @@ class Decision:
 def policy_of(config: Config) -> Policy:
     """The policy in a configuration."""
     tiers = tuple(
-        TierPolicy(name, tier.context_tokens, tier.max_images, tier.max_videos)
+        TierPolicy(name, tier.context_tokens, tier.max_images, tier.max_videos, tier.joining)
         for name in TIERS
         if (tier := config.tiers.get(name))
     )
@@ -114,11 +121,15 @@ def decide(facts: Facts, hints: Hints, state: State, policy: Policy) -> Decision
         Refusal: no tier has the name, or none that may serve can hold the request.
     """
     named = _named_tier(facts.model, hints, policy)
-    allowed = tuple(t for t in policy.tiers if named in {AUTO, t.name})
+    choice = policy.choice
+    allowed = choice if named == AUTO else tuple(t for t in policy.tiers if t.name == named)
     fitting = tuple(t for t in allowed if _fits(facts, t))
     if not fitting:
         fitting = (_largest_or_refuse(facts, hints, policy, allowed),)
-    tier, reason, task = _among(facts, hints, policy, named, fitting)
+    if named != AUTO:
+        tier, reason, task = named, CLIENT_NAMED_TIER, hints.task
+    else:
+        tier, reason, task = _among(facts, hints, policy.tolerance_points, choice, fitting)
     return Decision(tier, reason, task, hold=tier not in state.serving)
 
 
@@ -199,17 +210,19 @@ def _way_out(elsewhere: list[str], hints: Hints, policy: Policy) -> str:
 
 
 def _among(
-    facts: Facts, hints: Hints, policy: Policy, named: str, fitting: tuple[TierPolicy, ...]
+    facts: Facts,
+    hints: Hints,
+    tolerance: float,
+    choice: tuple[TierPolicy, ...],
+    fitting: tuple[TierPolicy, ...],
 ) -> tuple[str, Reason, str]:
-    if named != AUTO:
-        return named, CLIENT_NAMED_TIER, hints.task
-    if len(policy.tiers) == 1:
-        return policy.tiers[0].name, ONLY_TIER, hints.task
+    if len(choice) == 1:
+        return choice[0].name, ONLY_TIER, hints.task
     if len(fitting) == 1:
         return fitting[0].name, ONLY_TIER_THAT_FITS, hints.task
     names = [tier.name for tier in fitting]
-    order, reason, task = _by_priors(facts, hints, policy.tolerance_points)
-    if task and sum(tier.name != TEXT for tier in policy.tiers) == 1:
+    order, reason, task = _by_priors(facts, hints, tolerance)
+    if task and sum(tier.name != TEXT for tier in choice) == 1:
         reason = ONLY_TIER_WITH_VISION
     tier = next(name for name in order if name in names)
     return tier, OPEN_TOOL_LOOP if facts.in_tool_loop else reason, task

@@ -46,7 +46,7 @@ def _error(name: str, status: int, kind: str, sentence: str) -> ErrorReason:
 CLIENT_NAMED_TIER = _decision(
     "ClientNamedTier", "The model name, an alias or `x-glm-tier` names the tier."
 )
-ONLY_TIER = _decision("OnlyTier", "The configuration has one tier.")
+ONLY_TIER = _decision("OnlyTier", "There is no other tier, or none that has served yet.")
 ONLY_TIER_THAT_FITS = _decision(
     "OnlyTierThatFits", "No other tier holds this context or this many images or videos."
 )
