@@ -64,6 +64,30 @@ def gpu_node(
     return Node(name, labels=labels, allocatable={GPU: gpus})
 
 
+@dataclass(frozen=True)
+class Selector:
+    """Which nodes the scheduler may give to a pod that names none."""
+
+    labels: Mapping[str, str]
+    avoid: frozenset[tuple[str, str]]
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> Selector:
+        """From the pod's selector and required affinity."""
+        spec = manifest["spec"]
+        affinity = spec["affinity"]["nodeAffinity"]
+        required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {})
+        terms = required.get("nodeSelectorTerms", [{}])
+        expressions = terms[0].get("matchExpressions", [])
+        avoid = {(one["key"], value) for one in expressions for value in one["values"]}
+        return cls(spec.get("nodeSelector", {}), frozenset(avoid))
+
+    def accepts(self, node: Node) -> bool:
+        """Whether a node is one of them."""
+        wanted = self.labels.items() <= node.labels.items()
+        return wanted and not self.avoid & set(node.labels.items())
+
+
 @dataclass
 class ModelCluster:
     """One GLMDeployment and everything around it. Time moves only by `advance`."""
@@ -99,6 +123,8 @@ class ModelCluster:
     claims: tuple[Claim, ...] = ()
     """What all objects claimed by their last plans."""
     priorities: PriorityClasses = field(default_factory=PriorityClasses)
+    selectors: dict[str, Selector] = field(default_factory=dict)
+    """Of pods without a node."""
     _uids: int = 0
 
     # What the planner sees.
@@ -234,9 +260,13 @@ class ModelCluster:
             resource=action.resource,
             resources=resources_of(action.manifest),
             attempt=int(meta["annotations"][names.ANNOTATION_ATTEMPT]),
+            asks=names.ANNOTATION_ASKS_FOR_NODE in meta["annotations"],
         )
         self.created.append(meta["name"])
-        self.check_capacity(node)
+        if node:
+            self.check_capacity(node)
+        else:
+            self.selectors[meta["name"]] = Selector.of(action.manifest)
 
     def _delete(self, action: DeletePod) -> None:
         pod = self.pods.get(action.name)
@@ -301,7 +331,20 @@ class ModelCluster:
         for pod in list(self.pods.values()):
             self._live(pod)
 
+    def schedule(self, pod: Replica) -> Replica:
+        """What the scheduler does with a pod that names no node: the first that has room."""
+        selector = self.selectors[pod.name]
+        for node in (self._with_holds(one) for one in self.nodes.values()):
+            held = sum(hold.count for hold in node.holds)
+            open_ = node.ready and not node.unschedulable and selector.accepts(node)
+            if open_ and node.allocatable.get(GPU, 0) - held >= pod.gpus:
+                return replace(pod, node=node.name, bound=True, unschedulable="")
+        return replace(pod, unschedulable="0 nodes are available.")
+
     def _live(self, pod: Replica) -> None:
+        if not pod.node:
+            self.pods[pod.name] = self.schedule(pod)
+            return
         node = self.nodes.get(pod.node)
         if node is None or not node.ready or pod.phase in ("Failed", "Succeeded"):
             return
@@ -395,4 +438,5 @@ def pinned_node(manifest: Mapping[str, Any]) -> str:
     affinity = manifest["spec"].get("affinity", {}).get("nodeAffinity", {})
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {})
     terms: Sequence[Any] = required.get("nodeSelectorTerms", [])
-    return str(terms[0]["matchFields"][0]["values"][0]) if terms else ""
+    fields = [field for term in terms for field in term.get("matchFields", ())]
+    return str(fields[0]["values"][0]) if fields else ""

@@ -104,6 +104,11 @@ def _toleration(**fields: str) -> Json:
     return {f"{FLASH}.placement.tolerations": [fields]}
 
 
+def _provisioned(shape: str, resource: str) -> Json:
+    placement = {"provisioning": "NodeAutoscaler", "acceleratorResource": resource}
+    return {f"{FLASH}.placement": placement | {"nodeAutoscaler": {"nodeShape": shape}}}
+
+
 def _alias(name: str, target: str) -> Json:
     return {"spec.gateway.modelAliases": {name: target}}
 
@@ -307,6 +312,38 @@ CASES = (
         "pinning is None: nodeNames needs Required or Preferred",
     ),
     Case(
+        "node-shape",
+        {f"{FLASH}.placement.nodeAutoscaler": {"nodeShape": "16xMI300X-192GB"}},
+        {f"{FLASH}.placement.nodeAutoscaler": {"nodeShape": "8xH100"}},
+        "nodeShape is 8xH100: it must be empty, or the number of GPUs of one node and their name",
+    ),
+    Case(
+        "node-shape",
+        {f"{FLASH}.placement.nodeAutoscaler": {"nodeShape": "64xL4-24GB"}},
+        {f"{FLASH}.placement.nodeAutoscaler": {"nodeShape": "65xL4-24GB"}},
+        "nodeShape is 65xL4-24GB: it must be empty, or the number of GPUs of one node",
+        "count",
+    ),
+    Case(
+        "provisioned-nodes",
+        {f"{FLASH}.placement": {"provisioning": "NodeAutoscaler", "nodeSelector": {"a": "b"}}},
+        {f"{FLASH}.placement": {"provisioning": "NodeAutoscaler", "nodeNames": ["a"]}},
+        "provisioning is NodeAutoscaler: a node that comes has no name yet, leave nodeNames empty",
+    ),
+    Case(
+        "provisioned-resource",
+        _provisioned("8xMI300X-192GB", "amd.com/gpu"),
+        _provisioned("8xMI300X-192GB", "nvidia.com/gpu"),
+        "nodeShape is 8xMI300X-192GB and acceleratorResource is nvidia.com/gpu: these GPUs are not",
+    ),
+    Case(
+        "provisioned-resource",
+        _provisioned("8xH100-80GB", "example.com/gpu"),
+        _provisioned("8xH100-80GB", "amd.com/gpu"),
+        "AMD's are amd.com/gpu and NVIDIA's nvidia.com/gpu",
+        "nvidia",
+    ),
+    Case(
         "accelerator-resource",
         {f"{FLASH}.placement.acceleratorResource": "amd.com/gpu"},
         {f"{FLASH}.placement.acceleratorResource": "requests.kubernetes.io/gpu"},
@@ -424,6 +461,12 @@ FULL = {
                 "acceleratorResource": "example.com/gpu",
                 "runtimeClassName": "nvidia",
                 "priorityClassName": "high",
+                "provisioning": "None",
+                "nodeAutoscaler": {
+                    "nodeShape": "8xH100-80GB",
+                    "maxUnschedulable": 2,
+                    "timeoutSeconds": 600,
+                },
             },
             "replicas": 2,
             "drain": {"timeoutSeconds": 60},
@@ -456,6 +499,12 @@ FULL = {
                 "acceleratorResource": "example.com/gpu",
                 "runtimeClassName": "nvidia",
                 "priorityClassName": "high",
+                "provisioning": "NodeAutoscaler",
+                "nodeAutoscaler": {
+                    "nodeShape": "8xH100-80GB",
+                    "maxUnschedulable": 2,
+                    "timeoutSeconds": 600,
+                },
             },
             "replicas": 3,
             "drain": {"timeoutSeconds": 30},
@@ -497,6 +546,12 @@ FULL = {
                 "acceleratorResource": "example.com/gpu",
                 "runtimeClassName": "nvidia",
                 "priorityClassName": "high",
+                "provisioning": "None",
+                "nodeAutoscaler": {
+                    "nodeShape": "8xH100-80GB",
+                    "maxUnschedulable": 2,
+                    "timeoutSeconds": 600,
+                },
             },
             "replicas": 2,
             "drain": {"timeoutSeconds": 90},

@@ -16,6 +16,7 @@ GROUPS = (
     rules.VARIABLE,
     rules.CONTEXT,
     rules.TOLERATION,
+    rules.NODE_AUTOSCALER,
     rules.PLACEMENT,
     rules.SCALING,
     rules.FLASH,

@@ -12,12 +12,22 @@ from glm_operator.api.status import GLMDeploymentStatus
 from glm_operator.api.v1alpha1 import GLMDeployment
 from glm_operator.plan.observed import Defaults, Node, Observed
 from glm_operator.plan.planner import plan
-from object_cases import FLASH, TEXT, TEXT_TIER, base, changed
+from object_cases import FLAGSHIP, FLASH, TEXT, TEXT_TIER, base, changed
 
 LABELS = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3", "nvidia.com/gpu.memory": "81559"}
 ROOMY = Node("gpu-1", LABELS, allocatable={"nvidia.com/gpu": 8})
 LARGE = Node("gpu-2", {"nvidia.com/gpu.memory": "183359"}, allocatable={"nvidia.com/gpu": 8})
 EMPTY = Node("cpu-1")
+
+ASKED = {"provisioning": "NodeAutoscaler", "nodeAutoscaler": {"nodeShape": "8xH100-80GB"}}
+WAITING = changed(
+    {f"{tier}.placement": ASKED for tier in (FLAGSHIP, FLASH, TEXT)}, changed({TEXT: TEXT_TIER})
+)
+FAILED = {"failures": 1, "failedAt": "1970-01-01T00:00:01Z", "message": "no node came"}
+STORED = {
+    "observedGeneration": 3,
+    "tiers": {tier: {"nodeRequests": FAILED} for tier in ("flagship", "flash", "text")},
+}
 
 SITUATIONS = {
     "fits": (base(), ROOMY),
@@ -27,12 +37,16 @@ SITUATIONS = {
     "plan": (changed({"spec.mode": "Plan"}), ROOMY),
     "paused": (changed({"spec.mode": "Paused"}), ROOMY),
     "asleep": (changed({f"{FLASH}.scaling.minReplicas": 0}), ROOMY),
+    "waits for nodes": (WAITING, EMPTY),
     "external": (changed({f"{FLASH}.scaling.mode": "External"}), ROOMY),
 }
 
 
 def written(obj: dict[str, Any], node: Node) -> dict[str, Any]:
-    observed = Observed(GLMDeployment.parse(obj), uid="u", generation=3, nodes=(node,))
+    stored = STORED if obj is WAITING else {}
+    observed = Observed(
+        GLMDeployment.parse(obj), uid="u", generation=3, nodes=(node,), status=stored
+    )
     return dict(plan(observed, now=1_000.0, defaults=Defaults()).status)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from glm_operator.api import shapes
 from glm_operator.catalog import gpus
 
 GIB = 1 << 30
@@ -187,3 +188,9 @@ def test_a_slice_beside_whole_gpus_has_labels_of_its_own() -> None:
 def test_no_product_is_listed_twice() -> None:
     products = [gpu.product for gpu in gpus.GPUS]
     assert len(products) == len(set(products))
+
+
+def test_the_names_that_an_object_may_write_are_those_of_the_catalogue() -> None:
+    amd = tuple(gpu.name for gpu in gpus.GPUS if gpu.is_amd)
+    others = tuple(gpu.name for gpu in gpus.GPUS if not gpu.is_amd)
+    assert (others, amd) == (shapes.NVIDIA, shapes.AMD)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from glm_operator.api import flags, names
+from glm_operator.kube import convert
 from glm_operator.manifests import arguments
 from glm_operator.manifests.engine import EngineSpec
-from glm_operator.manifests.engine_pod import PodIdentity, engine_pod, grace_seconds
+from glm_operator.manifests.engine_pod import NodeWish, PodIdentity, engine_pod, grace_seconds
 from glm_operator.manifests.labels import Owner
 from plan_builders import engine
 
@@ -281,3 +282,18 @@ def test_a_revisions_name_never_changes() -> None:
     assert engine().revision() == "1b02f4ea"
     assert engine(max_images=16).revision() == engine().revision()
     assert engine(max_images=3).revision() != engine().revision()
+
+
+def test_a_replica_for_a_new_node_names_none_and_avoids_what_is_too_small() -> None:
+    wish = NodeWish("8xH100-80GB", "nvidia.com/gpu.product", ("NVIDIA-L4",), ("NVIDIA-H100",))
+    identity = PodIdentity(3, wish=wish)
+    made = engine_pod(OWNER, engine(), "5f2a9c1e", identity, "IfNotPresent")
+    affinity = made["spec"]["affinity"]["nodeAffinity"]
+    avoided = {"key": wish.label, "operator": "NotIn", "values": ["NVIDIA-L4"]}
+    assert affinity["requiredDuringSchedulingIgnoredDuringExecution"] == {
+        "nodeSelectorTerms": [{"matchExpressions": [avoided]}]
+    }
+    assert made["metadata"]["annotations"][names.ANNOTATION_ASKS_FOR_NODE] == "8xH100-80GB"
+    replica = convert.replica_of(made | {"metadata": made["metadata"] | {"uid": "u"}}, "u")
+    assert (replica.asks, replica.node, replica.bound) == (True, "", False)
+    assert convert.holding_node(made) == ""

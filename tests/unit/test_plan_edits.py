@@ -49,6 +49,10 @@ EDITS = [
         "flagship: nothing restarts (drain.timeoutSeconds: applied live)",
     ),
     (
+        {"model": MODEL, "placement": {"provisioning": "NodeAutoscaler"}},
+        "flagship: nothing restarts (placement.provisioning: applied live)",
+    ),
+    (
         {"model": MODEL, "parallelism": {"tensor": "2"}},
         "flagship: nothing restarts (parallelism.tensor: comes to the same engine)",
     ),

@@ -67,6 +67,13 @@ class Pinning(StrEnum):
     NONE = "None"
 
 
+class Provisioning(StrEnum):
+    """Where GPUs may come from that the cluster does not have yet."""
+
+    NONE = "None"
+    NODE_AUTOSCALER = "NodeAutoscaler"
+
+
 class ScalingMode(StrEnum):
     """Who writes the number of flash replicas."""
 

@@ -34,6 +34,9 @@ ANNOTATION_ATTEMPT = f"{GROUP}/attempt"
 ANNOTATION_PLANNED_NODE = f"{GROUP}/planned-node"
 """Where room was taken for a replica that is not pinned; it holds GPUs there until it is bound."""
 
+ANNOTATION_ASKS_FOR_NODE = f"{GROUP}/asks-for-node"
+"""What a replica without a node asks a node autoscaler for, such as 8xH100-80GB."""
+
 GATE_VERIFIED = f"{GROUP}/tool-call-verified"
 """Readiness gate and pod condition type set by the operator after the functional checks."""
 

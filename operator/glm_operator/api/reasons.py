@@ -97,6 +97,13 @@ OUTSIDE_LIMIT_RANGE = _shown(
     "OutsideLimitRange", "A LimitRange of the namespace does not admit what a replica asks for."
 )
 WAITING_FOR_GPUS = _shown("WaitingForGPUs", "The tier fits, and others hold the GPUs it needs.")
+WAITING_FOR_NODES = _shown(
+    "WaitingForNodes", "Replicas exist without a node, for a node autoscaler to make one."
+)
+NODES_DID_NOT_COME = _shown(
+    "NodesDidNotCome",
+    "The node autoscaler made no node in time that can host a replica; it is asked again later.",
+)
 PRIORITY_CLASS_MISSING = _shown(
     "PriorityClassMissing", "`placement.priorityClassName` names a class that does not exist."
 )

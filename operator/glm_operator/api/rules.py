@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from glm_operator.api import flags, names
+from glm_operator.api import flags, names, shapes
 from glm_operator.api.fields import KEY_LIMIT, LABEL_KEY
 from glm_operator.api.model import Rule
 
@@ -162,7 +162,44 @@ def _is_kubernetes_resource(placement: Any) -> bool:
     return bool(re.match(r"^(.*\.)?kubernetes\.io$", domain))
 
 
+NODE_AUTOSCALER = (
+    Rule(
+        "node-shape",
+        f"self.nodeShape.matches({_cel_pattern(shapes.SHAPE)})",
+        "it must be empty, or the number of GPUs of one node and their name, such as 8xH100-80GB"
+        f" ({', '.join((*shapes.NVIDIA, *shapes.AMD))})",
+        lambda asked: re.match(shapes.SHAPE, asked.node_shape) is not None,
+        given=("nodeShape",),
+    ),
+)
+
+
+def _shape_is_counted(placement: Any) -> bool:
+    shape = placement.node_autoscaler.node_shape
+    if placement.provisioning == "None" or not shape:
+        return True
+    is_amd = re.match(shapes.AMD_SHAPE, shape) is not None
+    return bool(is_amd == placement.accelerator_resource.startswith("amd.com/"))
+
+
 PLACEMENT = (
+    Rule(
+        "provisioned-nodes",
+        "self.provisioning == 'None' || size(self.nodeNames) == 0",
+        "a node that comes has no name yet, leave nodeNames empty and use nodeSelector",
+        lambda placement: placement.provisioning == "None" or not placement.node_names,
+        given=("provisioning",),
+    ),
+    Rule(
+        "provisioned-resource",
+        "self.provisioning == 'None' || self.nodeAutoscaler.nodeShape == ''"
+        f" || self.nodeAutoscaler.nodeShape.matches({_cel_pattern(shapes.AMD_SHAPE)})"
+        " == self.acceleratorResource.startsWith('amd.com/')",
+        "these GPUs are not counted by this resource, AMD's are amd.com/gpu and NVIDIA's"
+        " nvidia.com/gpu",
+        _shape_is_counted,
+        given=("nodeAutoscaler.nodeShape", "acceleratorResource"),
+    ),
     Rule(
         "pinned-nodes",
         "size(self.nodeNames) == 0 || self.pinning != 'None'",

@@ -118,6 +118,21 @@ class PlanStatus(Model):
     """The plan of text."""
 
 
+class NodeRequests(Model):
+    """What a tier asks a node autoscaler for."""
+
+    waiting: Count | None = None
+    """Replicas that wait for a node."""
+    failures: Count | None = None
+    """How often in a row no node came that can host one."""
+    failed_at: str | None = Field(
+        default=None, max_length=64, json_schema_extra={"format": "date-time"}
+    )
+    """When that was last."""
+    message: Text | None = None
+    """How the last request ended, as a sentence."""
+
+
 class TierStatus(Model):
     """The replicas of a tier."""
 
@@ -138,6 +153,8 @@ class TierStatus(Model):
     scaled_by: Literal["Operator", "Scale", "Spec"] | None = None
     """Who writes the number of replicas: the operator, an autoscaler through the scale
     subresource, or the author of the object."""
+    node_requests: NodeRequests | None = None
+    """What it asks a node autoscaler for, where placement.provisioning is NodeAutoscaler."""
 
 
 class TierStatuses(Model):

@@ -15,6 +15,7 @@ from glm_operator.api.enums import (
     Expert,
     KVCacheDType,
     Pinning,
+    Provisioning,
     Quantization,
     ScalingMode,
     TaintEffect,
@@ -185,6 +186,22 @@ class Toleration(Model):
     """Effect of the taint; left out, every effect. RestartsTier."""
 
 
+class NodeAutoscaler(Model):
+    """How new nodes are asked for where provisioning is NodeAutoscaler."""
+
+    rules: ClassVar[tuple[Rule, ...]] = rules.NODE_AUTOSCALER
+
+    node_shape: str = Field(default="", max_length=32)
+    """The nodes that come, such as 8xH100-80GB, so that the tier can be sized before the first one
+    is there; empty: nodes like those of the cluster. It changes nothing that is sized already.
+    Live."""
+    max_unschedulable: int = Field(default=1, ge=1, le=64)
+    """Most replicas of the tier that wait for a new node at a time. Live."""
+    timeout_seconds: int = Field(default=900, ge=10, le=7200)
+    """Seconds after which a replica that no node came for is withdrawn; it is tried again after as
+    long, and after twice as long each further time, at most an hour. Live."""
+
+
 class Placement(Model):
     """Which nodes a tier may use."""
 
@@ -215,6 +232,11 @@ class Placement(Model):
     priority_class_name: DnsName = ""
     """PriorityClass of the engine pods; empty is the cluster's default. Where several objects want
     the same GPUs, a higher value comes first, then the older object. RestartsTier."""
+    provisioning: Provisioning = Provisioning.NONE
+    """Whether replicas without room wait for GPUs of nodes that are there (None), or ask a node
+    autoscaler for new nodes, as pods without a node (NodeAutoscaler). Live."""
+    node_autoscaler: NodeAutoscaler = NodeAutoscaler()
+    """How new nodes are asked for where provisioning is NodeAutoscaler. Live."""
 
 
 class Drain(Model):

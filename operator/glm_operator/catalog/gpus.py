@@ -208,7 +208,7 @@ def told(labels: Mapping[str, str], resource: str) -> tuple[str, str, str]:
         found = (labels.get(key, "") for key in (AMD_PRODUCT, AMD_MEMORY, AMD_PARTITION))
         product, memory, partition = found
         return product, memory, partition
-    product = labels.get(f"{_prefix(resource)}.product", "")
+    product = labels.get(product_label(resource), "")
     if _is_shared(labels, resource) and not product.endswith(SHARED):
         product = f"{product or 'GPU'}{SHARED}"
     return product, labels.get(memory_label(resource), ""), ""
@@ -239,9 +239,15 @@ def telling_labels(resource: str) -> tuple[str, ...]:
     """Keys of all labels that tell what one unit of a resource is; see `of_labels`."""
     if resource.startswith("amd.com/"):
         return AMD_PRODUCT, AMD_MEMORY, AMD_PARTITION
-    product = f"{_prefix(resource)}.product"
     sharing = _sharing_labels(resource)
-    return product, memory_label(resource), LABEL_MAJOR, LABEL_MINOR, *sharing
+    return product_label(resource), memory_label(resource), LABEL_MAJOR, LABEL_MINOR, *sharing
+
+
+def product_label(resource: str) -> str:
+    """The label that names what one unit of a resource is."""
+    if resource.startswith("amd.com/"):
+        return AMD_PRODUCT
+    return f"{_prefix(resource)}.product"
 
 
 def memory_label(resource: str) -> str:

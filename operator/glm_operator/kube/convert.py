@@ -184,6 +184,7 @@ def replica_of(pod: Raw, owner_uid: str) -> Replica:
         restarts=int(engine.get("restartCount", 0)),
         unschedulable=_unschedulable(pod),
         unschedulable_since=_time(condition(pod, "PodScheduled").get("lastTransitionTime")),
+        asks=names.ANNOTATION_ASKS_FOR_NODE in annotations,
         gates=tuple(gate["name"] for gate in pod["spec"].get("schedulingGates") or ()),
         waiting_reason=waiting_reason,
         waiting_message=waiting_message,

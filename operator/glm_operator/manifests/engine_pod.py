@@ -24,6 +24,20 @@ def grace_seconds(spec: EngineSpec) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeWish:
+    """What a replica without a node asks a node autoscaler for."""
+
+    text: str
+    """In words, such as 8xH100-80GB."""
+    label: str
+    """The node label that names the GPU."""
+    avoid: tuple[str, ...] = ()
+    """Its values on nodes that could not hold the replica."""
+    prefer: tuple[str, ...] = ()
+    """Its values on nodes that are wanted."""
+
+
+@dataclass(frozen=True, slots=True)
 class PodIdentity:
     """What distinguishes one replica from its siblings."""
 
@@ -31,6 +45,8 @@ class PodIdentity:
     node: str = ""
     attempt: int = 0
     """How many replicas in a row failed before this one; it sets the next back-off."""
+    wish: NodeWish | None = None
+    """Instead of a node: which one the scheduler should wait for."""
 
 
 def engine_pod(
@@ -56,7 +72,7 @@ def engine_pod(
             "securityContext": _pod_security(),
             "tolerations": _tolerations(spec),
             "volumes": _volumes(spec),
-            **_placement(spec, identity.node),
+            **_placement(spec, identity),
             **_optional(spec),
         },
     }
@@ -66,6 +82,8 @@ def _annotations(spec: EngineSpec, identity: PodIdentity) -> dict[str, str]:
     found = {names.ANNOTATION_ATTEMPT: str(identity.attempt)}
     if identity.node and spec.pinning != "Required":
         found[names.ANNOTATION_PLANNED_NODE] = identity.node
+    if identity.wish is not None:
+        found[names.ANNOTATION_ASKS_FOR_NODE] = identity.wish.text
     return found
 
 
@@ -154,8 +172,11 @@ def _tolerations(spec: EngineSpec) -> list[dict[str, str]]:
     return [gpu, *(dict(item) for item in spec.tolerations)]
 
 
-def _placement(spec: EngineSpec, node: str) -> dict[str, Any]:
+def _placement(spec: EngineSpec, identity: PodIdentity) -> dict[str, Any]:
     selector = {"nodeSelector": dict(spec.node_selector)} if spec.node_selector else {}
+    node = identity.node
+    if identity.wish is not None:
+        return selector | {"affinity": {"nodeAffinity": _wished(identity.wish)}}
     if not node or spec.pinning == "None":
         return selector
     term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
@@ -166,6 +187,20 @@ def _placement(spec: EngineSpec, node: str) -> dict[str, Any]:
         weighted = {"weight": 100, "preference": term}
         terms = {"preferredDuringSchedulingIgnoredDuringExecution": [weighted]}
     return selector | {"affinity": {"nodeAffinity": terms}}
+
+
+def _wished(wish: NodeWish) -> dict[str, Any]:
+    """A node without the label is accepted: new ones get it some time after their GPUs."""
+    found: dict[str, Any] = {}
+    if wish.avoid:
+        one = {"key": wish.label, "operator": "NotIn", "values": list(wish.avoid)}
+        terms = {"nodeSelectorTerms": [{"matchExpressions": [one]}]}
+        found["requiredDuringSchedulingIgnoredDuringExecution"] = terms
+    if wish.prefer:
+        one = {"key": wish.label, "operator": "In", "values": list(wish.prefer)}
+        weighted = {"weight": 100, "preference": {"matchExpressions": [one]}}
+        found["preferredDuringSchedulingIgnoredDuringExecution"] = [weighted]
+    return found
 
 
 def _optional(spec: EngineSpec) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from glm_operator.api.enums import Mode
 from glm_operator.api.tier import AnyTier
 from glm_operator.manifests.engine import EngineSpec
 from glm_operator.plan.claims import demand_of
+from glm_operator.plan.newnodes import can_come, candidates
 from glm_operator.plan.observed import Replica, Revision
 from glm_operator.plan.order import Claim
 from glm_operator.plan.replicas import is_finished
@@ -93,7 +94,10 @@ def _resolve(name: str, spec: AnyTier, scene: Scene, trial: Room) -> Resolution:
             _release_others(engine, scene, after)
         return after.count(demand_of(engine), wanted) == wanted
 
-    return resolve(inputs, scene.kinds, records, has_room)
+    def comes(engine: EngineSpec) -> bool:
+        return can_come(spec, engine, scene.kinds)
+
+    return resolve(inputs, candidates(spec, scene.kinds), records, (has_room, comes))
 
 
 def _find_room(case: _Case, engine: EngineSpec, scene: Scene, trial: Room) -> _Case:
@@ -103,11 +107,13 @@ def _find_room(case: _Case, engine: EngineSpec, scene: Scene, trial: Room) -> _C
     older = _others(engine, scene)
     # Beside replicas that it can take the places of, a tier claims only what it lacks.
     missing = wanted - placed if older else wanted
-    if placed == wanted:
+    denied = trial.lack(demand)
+    # What a node autoscaler makes nodes for begins without them: its pods are how it is asked.
+    comes = denied is None and can_come(case.spec, engine, scene.kinds)
+    if placed == wanted or comes:
         return replace(case, missing=missing)
     rank = rank_of(scene, case.name, case.spec)
     lacks = shortage(trial, demand, rank)
-    denied = trial.lack(demand)
     if denied is not None:
         return replace(case, lacks=lacks, missing=missing, reason=denied.reason)
     trial.keep(demand, rank, wanted - placed)

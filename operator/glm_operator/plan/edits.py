@@ -13,16 +13,17 @@ from typing import Any
 
 from glm_operator.api import names
 from glm_operator.api.model import Model
-from glm_operator.api.tier import AnyTier
+from glm_operator.api.tier import AnyTier, Placement
 from glm_operator.api.v1alpha1 import GLMDeployment
 from glm_operator.plan.admission import courses
 from glm_operator.plan.observed import Defaults, Observed, Replica
 from glm_operator.plan.planner import room_of, scene_of
 from glm_operator.plan.replicas import is_finished
-from glm_operator.plan.resolve import LIVE_FIELDS, read_record
+from glm_operator.plan.resolve import LIVE_FIELDS, LIVE_PLACEMENT, read_record
 from glm_operator.plan.tier import Course, Scene, promised
 
 PULL_SECRETS = "spec.imagePullSecrets"
+_LIVE_PLACEMENT = {Placement.model_fields[name].alias for name in LIVE_PLACEMENT}
 
 
 class Effect(StrEnum):
@@ -143,7 +144,8 @@ def _running(scene: Scene, tier: str) -> list[Replica]:
 
 
 def _is_live(path: str) -> bool:
-    return path.partition(".")[0] in LIVE_FIELDS
+    parts = path.split(".")
+    return parts[0] in LIVE_FIELDS or (parts[0] == "placement" and parts[1] in _LIVE_PLACEMENT)
 
 
 def _secrets(before: GLMDeployment, scene: Scene) -> tuple[str, ...]:

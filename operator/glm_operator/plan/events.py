@@ -33,7 +33,8 @@ def events(
 def _pods(steps: Steps) -> Iterator[Event]:
     for create in steps.create:
         name = create.manifest["metadata"]["name"]
-        yield Event(NORMAL, reasons.REPLICA_CREATED, f"{name} on {create.node}.")
+        place = f"on {create.node}" if create.node else "without a node, for a node autoscaler"
+        yield Event(NORMAL, reasons.REPLICA_CREATED, f"{name} {place}.")
     for delete in steps.delete:
         yield Event(NORMAL, reasons.REPLICA_REMOVED, f"{delete.name}: {delete.why}.")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from glm_operator.api import names
 from glm_operator.manifests.engine import EngineSpec
-from glm_operator.manifests.engine_pod import PodIdentity, engine_pod
+from glm_operator.manifests.engine_pod import NodeWish, PodIdentity, engine_pod
 from glm_operator.manifests.labels import Owner
 from glm_operator.plan import times
 from glm_operator.plan.actions import CreatePod, DeletePod, PatchPod, TryPod
@@ -149,6 +149,11 @@ class Factory:
         identity = PodIdentity(self._ordinals(1)[0], moves.swap.node, moves.attempt)
         return TryPod(self._manifest(identity))
 
+    def seekers(self, count: int, attempt: int, wish: NodeWish, demand: Demand) -> list[CreatePod]:
+        """New pods without a node, for a node autoscaler to see."""
+        identities = (PodIdentity(one, "", attempt, wish) for one in self._ordinals(count))
+        return [self._create(identity, demand) for identity in identities]
+
     def _ordinals(self, count: int) -> Sequence[int]:
         found: list[int] = []
         ordinal = 0
@@ -160,8 +165,11 @@ class Factory:
         return found
 
     def _pod(self, ordinal: int, attempt: int, node: Node, demand: Demand) -> CreatePod:
-        manifest = self._manifest(PodIdentity(ordinal, node.name, attempt))
-        return CreatePod(manifest, node.name, demand.resource, demand.gpus)
+        return self._create(PodIdentity(ordinal, node.name, attempt), demand)
+
+    def _create(self, identity: PodIdentity, demand: Demand) -> CreatePod:
+        manifest = self._manifest(identity)
+        return CreatePod(manifest, identity.node, demand.resource, demand.gpus)
 
     def _manifest(self, identity: PodIdentity) -> dict[str, Any]:
         return engine_pod(self.owner, self.spec, self.revision, identity, self.pull_policy)

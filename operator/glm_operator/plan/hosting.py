@@ -52,6 +52,13 @@ class Hosting:
         found = self._sized(node)
         return None if isinstance(found, str) else found
 
+    def lack(self, gpu: gpus.GPU | None) -> str:
+        """Why enough GPUs of a kind could not hold a replica; empty also for an unknown kind."""
+        if gpu is None or gpu.refusal:
+            return gpu.refusal if gpu else ""
+        found = size(self._ask, Shape(gpu, self._sharding.gpus), self._sharding, self._fp8_kv)
+        return "" if isinstance(found, Option) else found.message
+
     def _sized(self, node: Node) -> Option | str:
         count = node.allocatable.get(self._wanted.resource, 0)
         kind = *gpus.told(node.labels, self._wanted.resource), count

@@ -11,8 +11,9 @@ from glm_operator.plan.admission import PAUSED_SENTENCE
 from glm_operator.plan.children import routing, waiting_edits
 from glm_operator.plan.conditions import FALSE, TRUE, UNKNOWN, Condition
 from glm_operator.plan.dra import dra_driver
+from glm_operator.plan.newnodes import policy_of
 from glm_operator.plan.observed import Replica
-from glm_operator.plan.replicas import is_finished, is_verified, node_fault
+from glm_operator.plan.replicas import is_finished, is_verified, is_waiting, node_fault
 from glm_operator.plan.scaling import is_fresh
 from glm_operator.plan.tier import (
     SCALED_BY_SCALE,
@@ -72,11 +73,21 @@ def _planned(scene: Scene, tiers: Sequence[TierPlan]) -> Condition:
     if held:
         reason = reasons.TIER_PAUSED if scene.mode is Mode.PAUSED else _why_held(tiers)
         return Condition(PLANNED, FALSE, reason, f"{'; '.join(held)}.")
-    short = [tier for tier in tiers if tier.shortage]
+    short = [(tier.name, cause) for tier in tiers if (cause := _lack(tier, scene))]
     if short:
-        message = "; ".join(f"{tier.name} {tier.shortage}" for tier in short)
-        return Condition(PLANNED, FALSE, _graver(one.reason for one in short), f"{message}.")
+        message = "; ".join(f"{name} {cause.message}" for name, cause in short)
+        return Condition(PLANNED, FALSE, _graver(one.reason for _, one in short), f"{message}.")
     return Condition(PLANNED, TRUE, reasons.FITS, f"{'; '.join(_sizes(tiers))}.")
+
+
+def _lack(tier: TierPlan, scene: Scene) -> Cause | None:
+    """What missing replicas wait for, after the name of the tier and without a full stop."""
+    asked = tier.growth.sentence(planned=scene.mode is Mode.PLAN)
+    if not asked and not tier.shortage:
+        return None
+    grows = tier.growth.reason or reasons.WAITING_FOR_GPUS
+    reason = grows if tier.growth.waiting else _graver((tier.reason, grows))
+    return Cause(reason, "; ".join(part for part in (tier.shortage, asked) if part))
 
 
 def _why_held(tiers: Sequence[TierPlan]) -> str:
@@ -122,6 +133,9 @@ def misfit(tier: TierPlan, scene: Scene) -> Cause:
 def _not_offered(tier: TierPlan, scene: Scene) -> Cause:
     resource = tier.spec.placement.accelerator_resource
     lacks = f"{tier.name}: no node of this cluster offers {resource}"
+    if policy_of(tier.spec) is not None:
+        message = f"{lacks}; say by placement.nodeAutoscaler.nodeShape what kind of node comes."
+        return Cause(reasons.DOES_NOT_FIT, message)
     driver = dra_driver(resource)
     if driver not in scene.observed.drivers:
         would = f" It would fit with {tier.help[0]}." if tier.help else ""
@@ -172,8 +186,9 @@ def _why_not(scene: Scene, tier: TierPlan) -> Cause:
         return misfit(tier, scene)
     if tier.course.held:
         return Cause(tier.course.reason, f"{tier.name} {tier.course.held}.")
-    if tier.shortage:
-        return Cause(tier.reason, f"{tier.name} {tier.shortage}.")
+    lack = _lack(tier, scene)
+    if lack is not None:
+        return Cause(lack.reason, f"{tier.name} {lack.message}.")
     if tier.succeeds:
         return Cause(reasons.STARTING, f"{tier.name} waits for its own replica to leave.")
     if tier.fleet.usable or tier.moves.create:
@@ -183,7 +198,7 @@ def _why_not(scene: Scene, tier: TierPlan) -> Cause:
 
 def trouble(replica: Replica, scene: Scene) -> Cause | None:
     """What is wrong with a replica; None while it may still come up by itself."""
-    if replica.terminating:
+    if replica.terminating or (is_waiting(replica) and not replica.gates):
         return None
     fault = node_fault(replica, scene.view.nodes)
     if fault:
@@ -271,6 +286,8 @@ def _movement(tier: TierPlan) -> tuple[str, str]:
         return reasons.SCALING, "gives up replicas, which finish their requests first."
     if tier.succeeds:
         return reasons.STARTING, "waits for its own replica to leave."
+    if tier.growth.waiting:
+        return reasons.WAITING_FOR_NODES, f"{tier.growth.sentence()}."
     if tier.moves.create or len(tier.serving) < len(tier.moves.keep):
         return reasons.STARTING, "has replicas that are starting."
     return "", ""
@@ -283,6 +300,11 @@ def _degraded(scene: Scene, tiers: Sequence[TierPlan]) -> Condition:
             if cause:
                 return Condition(DEGRADED, TRUE, cause.reason, cause.message)
     for tier in tiers:
+        lack = _lack(tier, scene)
+        # A node takes minutes; only one that did not come is trouble.
+        if lack is not None and tier.growth.record.failures:
+            message = f"{tier.name} {lack.message}."
+            return Condition(DEGRADED, TRUE, reasons.NODES_DID_NOT_COME, message)
         if tier.shortage:
             message = f"{tier.name} {tier.shortage}."
             return Condition(DEGRADED, TRUE, reasons.REPLICAS_MISSING, message)

@@ -88,6 +88,8 @@ class Replica:
     """The scheduler's sentence when it cannot place the pod."""
     unschedulable_since: float | None = None
     """Since when it says so; None: take `created_at`."""
+    asks: bool = False
+    """It was made without a node, for a node autoscaler to see."""
     gates: tuple[str, ...] = ()
     """Scheduling gates that somebody else set: the scheduler leaves the pod alone until then."""
     waiting_reason: str = ""

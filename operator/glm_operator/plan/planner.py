@@ -118,7 +118,9 @@ def _actions(scene: Scene, tiers: Sequence[TierPlan], steps: Steps) -> tuple[Act
 def _requeue(tiers: Sequence[TierPlan], steps: Steps, now: float) -> float | None:
     """Seconds until time alone may change the plan; None where only events can."""
     waits = [max(0.0, at - now) for at in steps.wake_at]
-    if any(tier.shortage or tier.succeeds or tier.course.held for tier in tiers):
+    if any(
+        tier.shortage or tier.succeeds or tier.course.held or tier.growth.waiting for tier in tiers
+    ):
         waits.append(RETRY_SECONDS)
     return min(waits, default=None)
 

@@ -31,6 +31,11 @@ def is_finished(replica: Replica) -> bool:
     return replica.phase in FINISHED_PHASES
 
 
+def is_waiting(replica: Replica) -> bool:
+    """Whether a replica has no node and waits until a node autoscaler makes one."""
+    return replica.asks and not replica.bound
+
+
 def node_fault(replica: Replica, nodes: Mapping[str, Node]) -> str:
     """What is wrong with the node of a replica, or an empty string."""
     if not replica.node:
@@ -90,22 +95,32 @@ class Fleet:
     """Refused by the scheduler for long. Each holds its place, so its successor goes elsewhere."""
     failed: tuple[Replica, ...]
     terminating: tuple[Replica, ...]
+    waiting: tuple[Replica, ...] = ()
+    """Without a node, until a node autoscaler makes one; they hold no GPU."""
+    unfit: tuple[Replica, ...] = ()
+    """On a node that came for them and cannot host them."""
 
     @property
     def all(self) -> tuple[Replica, ...]:
         """Every pod of the tier."""
-        return (*self.usable, *self.lost, *self.stuck, *self.failed, *self.terminating)
+        return tuple(one for part in self._parts for one in part)
+
+    @property
+    def _parts(self) -> tuple[tuple[Replica, ...], ...]:
+        sound = self.usable, self.lost, self.stuck
+        return (*sound, self.failed, self.terminating, self.waiting, self.unfit)
 
     def of_revision(self, revision: str) -> Fleet:
         """The same pods as if all were of one revision."""
-        parts = (self.usable, self.lost, self.stuck, self.failed, self.terminating)
-        return Fleet(*(tuple(replace(one, revision=revision) for one in part) for part in parts))
+        parts = (tuple(replace(one, revision=revision) for one in part) for part in self._parts)
+        return Fleet(*parts)
 
 
 def fleet(replicas: Iterable[Replica], nodes: Mapping[str, Node], now: float) -> Fleet:
     """Sort the replicas of one tier; the order of the input does not matter."""
     ordered = sorted(replicas, key=lambda replica: replica.name)
-    alive = [one for one in ordered if not one.terminating and not is_finished(one)]
+    living = [one for one in ordered if not one.terminating and not is_finished(one)]
+    alive = [one for one in living if not is_waiting(one)]
     sound = [one for one in alive if not node_fault(one, nodes)]
     leaving = {one.node for one in ordered if _is_leaving(one)}
     # What waits for the GPUs of a predecessor gets them when that one is gone.
@@ -116,6 +131,7 @@ def fleet(replicas: Iterable[Replica], nodes: Mapping[str, Node], now: float) ->
         stuck=tuple(stuck),
         failed=tuple(one for one in ordered if is_finished(one) and not one.terminating),
         terminating=tuple(one for one in ordered if one.terminating),
+        waiting=tuple(one for one in living if is_waiting(one)),
     )
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from glm_operator import catalog
 from glm_operator.api import reasons
 from glm_operator.api.enums import Thinking
-from glm_operator.api.tier import AnyTier
+from glm_operator.api.tier import AnyTier, Placement
 from glm_operator.manifests.engine import EngineSpec, canonical_hash
 from glm_operator.plan.fit import Fit, Rejection, fit
 from glm_operator.plan.hosting import can_be_hosted
@@ -20,6 +20,8 @@ from glm_operator.plan.sizing import AUTO, Ask, Option
 
 LIVE_FIELDS = {"replicas", "drain", "scaling"}
 """Fields of a tier that no pod is made of."""
+LIVE_PLACEMENT = ("provisioning", "node_autoscaler")
+"""Fields of its placement of which the same is true."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,9 @@ class Inputs:
 
         Fields at their default are left out: one that a later version adds changes nothing.
         """
-        written = self.tier.model_dump(
+        unset = {name: getattr(Placement(), name) for name in LIVE_PLACEMENT}
+        placement = self.tier.placement.model_copy(update=unset)
+        written = self.tier.model_copy(update={"placement": placement}).model_dump(
             mode="json", by_alias=True, exclude=LIVE_FIELDS, exclude_defaults=True
         )
         return canonical_hash({"tier": written, "pullSecrets": sorted(self.pull_secrets)})
@@ -101,7 +105,7 @@ class Resolution:
 
 
 Choose = Callable[[EngineSpec], bool]
-"""Whether the promised replicas of an engine would find room now."""
+"""Whether an engine would find room now; or whether new nodes could host it."""
 
 
 def read_record(revision: Revision) -> tuple[EngineSpec, Option]:
@@ -128,9 +132,11 @@ class Records:
 
 
 def resolve(
-    wanted: Inputs, nodes: Iterable[Node], records: Records, has_room: Choose
+    wanted: Inputs, nodes: Iterable[Node], records: Records, prefer: Sequence[Choose]
 ) -> Resolution:
-    """Resolve a tier: as recorded, else by the best option that has room, else by the best.
+    """Resolve a tier: as recorded, else by the best option that is preferred, else by the best.
+
+    `prefer`: what an option should be, the most important first.
 
     A record is passed over only where it has no replica and no node could host one any more,
     and something else fits: then the cluster has become another one.
@@ -147,8 +153,8 @@ def resolve(
             update = _update(wanted, engine)
             return Resolution(engine, option, found, inputs, record.hash, True, update)
     sized = [(option, sized_engine(wanted, option)) for option in found.options]
-    roomy = (pair for pair in sized if has_room(pair[1]))
-    chosen = next(roomy, sized[0] if sized else None)
+    preferred = (pair for choose in prefer for pair in sized if choose(pair[1]))
+    chosen = next(preferred, sized[0] if sized else None)
     if chosen is None:
         return Resolution(None, None, found, inputs)
     option, engine = chosen

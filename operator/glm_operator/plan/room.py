@@ -161,6 +161,11 @@ class Room:
         held = self._held.get(resource, {}).get(node.name, 0)
         return max(0, node.allocatable.get(resource, 0) - held)
 
+    def has_free(self, demand: Demand) -> bool:
+        """Whether a node has the GPUs, whoever they are kept for: a scheduler would use them."""
+        hosts = (self._nodes[name] for name in self._well_hosts(demand))
+        return any(self.free(node, demand.resource) >= demand.gpus for node in hosts)
+
     def kept(self, node: Node, resource: str) -> tuple[Kept, ...]:
         """What of a node is kept, the first to be served first."""
         kept = self._keeps.get(node.name, ())
@@ -179,6 +184,24 @@ class Room:
     def lack(self, demand: Demand) -> Lack | None:
         """Why the namespace admits no further replica, whatever is free; None where it does."""
         return None if demand.resources is None else self._allowance.lack(demand.resources)
+
+    def admitted(self, demand: Demand, limit: int) -> int:
+        """How many more replicas the namespace admits, at most `limit`. Takes nothing."""
+        return self._admit(self._allowance.copy(), demand, limit)
+
+    def admit(self, demand: Demand, count: int) -> None:
+        """Count replicas that are made without a node."""
+        self._admit(self._allowance, demand, count)
+
+    @staticmethod
+    def _admit(allowance: Allowance, demand: Demand, limit: int) -> int:
+        if demand.resources is None:
+            return limit
+        count = 0
+        while count < limit and allowance.lack(demand.resources) is None:
+            allowance.take(demand.resources)
+            count += 1
+        return count
 
     # Taking and keeping.
 

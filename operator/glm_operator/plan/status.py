@@ -110,8 +110,11 @@ def _placed(scene: Scene, tier: TierPlan) -> Option | None:
 
 def _tier(scene: Scene, tier: TierPlan) -> dict[str, Any]:
     ready = len(tier.serving)
-    return {
-        "replicas": len((*tier.fleet.usable, *tier.fleet.lost, *tier.fleet.stuck)),
+    requests = tier.growth.record.data(tier.growth.waiting) if tier.growth.policy else None
+    asked = {} if requests is None else {"nodeRequests": requests}
+    found = tier.fleet
+    return asked | {
+        "replicas": len((*found.usable, *found.lost, *found.stuck, *found.waiting)),
         "readyReplicas": ready,
         "desiredReplicas": tier.desired,
         "summary": f"{ready}/{tier.desired}",

@@ -16,7 +16,9 @@ from glm_operator.plan.actions import CreatePod
 from glm_operator.plan.advice import helps
 from glm_operator.plan.claims import Stand, demand_of, successors
 from glm_operator.plan.execution import Factory, Steps, carry_out, label_only, taken_names
+from glm_operator.plan.growth import NO_GROWTH, Grower, Growth
 from glm_operator.plan.kinds import Kinds
+from glm_operator.plan.newnodes import candidates
 from glm_operator.plan.observed import Defaults, Observed, Replica, ScalingMemory
 from glm_operator.plan.order import Claim, Rank
 from glm_operator.plan.replicas import Fleet, fleet, is_serving, node_fault
@@ -92,6 +94,8 @@ class TierPlan:
     """Of the catalogue, for `shortage` and `limited`."""
     limited: str = ""
     """What more replicas would lack that the load asks for; empty: nothing."""
+    growth: Growth = NO_GROWTH
+    """What a node autoscaler is asked for."""
     help: tuple[str, ...] = ()
     """What would help where it does not fit, the smallest change first."""
     decision: scaling.Decision | None = None
@@ -187,23 +191,29 @@ class TierPlanner:
         return self._plan(base, course.engine, hole)
 
     def _plan(self, base: TierPlan, engine: EngineSpec, hole: int) -> TierPlan:
-        found = base.fleet
         stand = self._stand(base, engine, hole)
         demand = stand.demand
-        self._reserve_unpinned(found, demand)
-        decision = self._scale(base, demand)
+        self._reserve_unpinned(base.fleet, demand)
+        grower = self._grower(base, engine)
+        found = grower.settle(base.fleet, self._room, demand)
+        base = replace(base, fleet=found)
+        decision = self._scale(base, demand, grower.reach(found, self._room, demand))
         desired = decision.desired if decision else self._wanted(base)
         moves = self._moves(found, Target(base.course.revision, desired, demand))
         made = self._act(base, engine, moves, demand)
         # What is still missing waits for everybody who comes before the last of them.
         self._room.let_in(stand.last)
         succeeds = moves.short > 0 and self._succeeds(found, base.course.revision, desired, demand)
+        growth = grower.grow(found, moves, 0 if succeeds else self._askable(moves, demand))
+        self._seek(base, grower, moves, growth, demand)
+        # A tier that waits for new nodes keeps nothing of those that are there.
+        moves = replace(moves, short=0) if growth.waiting else moves
         lacks = "" if succeeds else self._shortage(moves, stand)
         limited = decision is not None and decision.reason is scaling.ScaleReason.CAPACITY
         denied = None if succeeds else self._room.lack(demand)
         # What the namespace does not admit is kept from nobody.
         wants = moves if denied is None else replace(moves, short=0)
-        grows = limited and denied is None
+        grows = limited and denied is None and not growth.waiting
         claims = stand.claims(engine, wants, desired, succeeds=succeeds, limited=grows)
         self._keep_room(stand, wants)
         return replace(
@@ -212,6 +222,7 @@ class TierPlanner:
             desired=desired,
             nodes=_nodes(moves.keep, made),
             shortage=lacks,
+            growth=growth,
             succeeds=succeeds,
             reason=reasons.WAITING_FOR_GPUS if denied is None else denied.reason,
             limited=shortage(self._room, demand, stand.last) if limited else "",
@@ -240,7 +251,7 @@ class TierPlanner:
         if course.resolution.engine is not None:
             return ()
         inputs = Inputs(name, spec, (), self._scene.defaults)
-        return helps(inputs.ask, inputs.constraints, self._scene.kinds)
+        return helps(inputs.ask, inputs.constraints, candidates(spec, self._scene.kinds))
 
     def leave(self, tier: str, drain_seconds: float) -> None:
         """Take away every replica of a tier that the object no longer has."""
@@ -248,7 +259,9 @@ class TierPlanner:
         if self._scene.mode is not Mode.LIVE:
             label_only(found.all, self._scene.view, self._steps)
             return
-        moves = Moves(remove=found.usable, discard=(*found.failed, *found.lost, *found.stuck))
+        moves = Moves(
+            remove=found.usable, discard=(*found.failed, *found.lost, *found.stuck, *found.waiting)
+        )
         carry_out(found, moves, self._scene.view, drain_seconds, self._steps)
 
     def _reserve_unpinned(self, found: Fleet, demand: Demand) -> None:
@@ -266,7 +279,7 @@ class TierPlanner:
             return base.spec.replicas
         return max(1, promised(base.spec)) if before is None else int(before)
 
-    def _scale(self, base: TierPlan, demand: Demand) -> scaling.Decision | None:
+    def _scale(self, base: TierPlan, demand: Demand, reach: int) -> scaling.Decision | None:
         if self._scene.mode is not Mode.LIVE or not isinstance(base.spec, FlashTier):
             return None
         if not scaled_by_operator(base.spec):
@@ -280,7 +293,7 @@ class TierPlanner:
         usable = base.fleet.usable
         signals = scaling.Signals(
             current=self._wanted(base) if memory.desired is None else memory.desired,
-            capacity=len(usable) + self._room.count(demand, limits.max_replicas),
+            capacity=len(usable) + self._room.count(demand, limits.max_replicas) + reach,
             reports=observed.gateways,
             gateways=observed.object.spec.gateway.replicas,
             serving=len(base.serving),
@@ -303,9 +316,7 @@ class TierPlanner:
         self, base: TierPlan, engine: EngineSpec, moves: Moves, demand: Demand
     ) -> list[CreatePod]:
         scene = self._scene
-        taken = taken_names(scene.observed.replicas)
-        policy = scene.defaults.image_pull_policy
-        factory = Factory(scene.owner, engine, base.course.revision, policy, taken)
+        factory = self._factory(base, engine)
         made = factory.pods(moves, self._room, demand)
         if scene.mode is Mode.PLAN:
             label_only(base.fleet.all, scene.view, self._steps)
@@ -315,6 +326,40 @@ class TierPlanner:
         carry_out(base.fleet, moves, scene.view, drain_seconds, self._steps, trial)
         self._steps.create.extend(made)
         return made
+
+    def _factory(self, base: TierPlan, engine: EngineSpec) -> Factory:
+        scene = self._scene
+        taken = taken_names(scene.observed.replicas)
+        policy = scene.defaults.image_pull_policy
+        return Factory(scene.owner, engine, base.course.revision, policy, taken)
+
+    def _grower(self, base: TierPlan, engine: EngineSpec) -> Grower:
+        now, scene = self._scene.view.now, self._scene
+        return Grower(base.spec, engine, base.course.revision, scene.observed, scene.kinds, now)
+
+    def _askable(self, moves: Moves, demand: Demand) -> int:
+        """How many replicas may ask for a node.
+
+        None where a node has the GPUs, though they are kept for others: the scheduler would give
+        them to whatever waits without a node.
+        """
+        if not moves.short or self._room.has_free(demand):
+            return 0
+        return self._room.admitted(demand, moves.short)
+
+    def _seek(
+        self, base: TierPlan, grower: Grower, moves: Moves, growth: Growth, demand: Demand
+    ) -> None:
+        """Carry out what a node autoscaler is asked for."""
+        if self._scene.mode is Mode.PLAN or base.course.engine is None:
+            return
+        self._steps.delete.extend(growth.deletions)
+        self._steps.wake_at.extend(growth.wake_at)
+        if growth.ask:
+            self._room.admit(demand, growth.ask)
+            factory = self._factory(base, base.course.engine)
+            made = factory.seekers(growth.ask, moves.attempt, grower.wish(), demand)
+            self._steps.create.extend(made)
 
     def _succeeds(self, found: Fleet, revision: str, desired: int, demand: Demand) -> bool:
         """Whether all that is missing has room once the tier's own leaving replicas are gone."""
