@@ -113,5 +113,5 @@ def wait_for(what: str, probe: Callable[[], T | None], timeout: float, every: fl
 
 def condition(obj: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     """One condition of an object's status, or an empty mapping."""
-    found = [c for c in obj.get("status", {}).get("conditions", []) if c["type"] == kind]
+    found = [c for c in obj.get("status", {}).get("conditions") or () if c["type"] == kind]
     return found[0] if found else {}

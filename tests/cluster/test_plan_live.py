@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -25,17 +26,22 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(60, func_only=True)]
 
 Json = dict[str, Any]
 Plan = Callable[..., tuple[int, str, str]]
-NODE_NAME = "plan-live-1"
+_numbers = itertools.count(1)
 OTHER_IMAGE = "mirror.example/vllm:v0.32.0"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def node(control_plane: ControlPlane) -> Iterator[Json]:
-    """A node of eight H100 that only the API server knows."""
+    """A node of eight H100 that only the API server knows.
+
+    Each test has its own, by a name of its own: without a kubelet the controllers take a name for
+    lost after 40 seconds.
+    """
+    name = f"plan-live-{next(_numbers)}"
     labels = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3", "nvidia.com/gpu.memory": "81559"}
-    body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE_NAME, "labels": labels}}
+    body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
     control_plane.api.create("/api/v1/nodes", body)
-    path = f"/api/v1/nodes/{NODE_NAME}"
+    path = f"/api/v1/nodes/{name}"
     amounts = {"nvidia.com/gpu": "8", "cpu": "192", "memory": "2Ti", "pods": "110"}
     ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
     status = {"capacity": amounts, "allocatable": amounts, "conditions": [ready]}
@@ -107,12 +113,30 @@ def messages(output: str) -> list[str]:
     return [edit["message"] for edit in json.loads(output)["edits"]]
 
 
-@pytest.mark.usefixtures("node")
-def test_a_new_object_is_planned_on_the_nodes_there_are(planned: Plan) -> None:
+def test_a_new_object_is_planned_on_the_nodes_there_are(planned: Plan, node: Json) -> None:
     code, out, err = planned(wanted(), "-o", "json")
     report = json.loads(out)
     assert (code, err, report["edits"]) == (0, "", [])
-    assert report["tiers"]["flagship"]["nodes"] == [NODE_NAME]
+    assert report["tiers"]["flagship"]["nodes"] == [node["metadata"]["name"]]
+
+
+@pytest.mark.usefixtures("node")
+def test_a_quota_of_the_namespace_counts(
+    control_plane: ControlPlane, namespace: str, planned: Plan
+) -> None:
+    quota = {"metadata": {"name": "gpus"}, "spec": {"hard": {"requests.nvidia.com/gpu": "2"}}}
+    control_plane.api.create(f"/api/v1/namespaces/{namespace}/resourcequotas", quota)
+    code, out, err = planned(wanted())
+    assert (code, err) == (3, "")
+    assert "quota" in out
+
+
+@pytest.mark.usefixtures("node")
+def test_a_priority_class_that_is_not_there_is_named(planned: Plan) -> None:
+    named = {f"{FLAGSHIP}.placement.priorityClassName": "moon"}
+    code, out, _ = planned(wanted(named))
+    assert code == 3
+    assert "names the PriorityClass moon" in " ".join(out.split())
 
 
 @pytest.mark.usefixtures("started")
@@ -167,12 +191,13 @@ def _token(api: ApiServer, namespace: str) -> str:
     return str(answer["status"]["token"])
 
 
-def test_every_missing_right_is_named(namespace: str, planned: Plan, narrow: Path) -> None:
+def test_missing_rights_are_named_together(namespace: str, planned: Plan, narrow: Path) -> None:
     code, out, err = planned(wanted(), kubeconfig=narrow)
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
     reader = f'User "system:serviceaccount:{namespace}:reader" cannot'
     assert f'{reader} list resource "pods" in API group "" at the cluster scope' in err
     assert f'{reader} get resource "glmdeployments"' in err
+    assert f'{reader} list resource "resourcequotas"' in err or "limitranges" in err
     assert "cannot list nodes" not in err
     assert "ask for that right, or give the nodes with --nodes or --node-shape" in err

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from api_server import ApiServer
 from glm_dev.cluster import ClusterSpec, LocalCluster, binaries
-from glm_dev.kubectl import Kubectl
+from glm_dev.kubectl import Kubectl, condition, wait_for
 from glm_operator.api import crd
 
 
@@ -30,9 +30,18 @@ def running() -> Iterator[ControlPlane]:
     with _kubeconfig() as kubeconfig, closing(ApiServer(kubeconfig)) as api:
         plane = ControlPlane(kubeconfig, Kubectl(binaries.kubectl(), kubeconfig), api)
         plane.kubectl.apply(crd.definition())
-        established = ("--for=condition=Established", f"crd/{crd.NAME}", "--timeout=30s")
-        plane.kubectl.run("wait", *established)
+        wait_established(api)
         yield plane
+
+
+def wait_established(api: ApiServer) -> None:
+    """Wait until the API serves our objects. `kubectl wait` fails where a CRD has no status yet."""
+    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd.NAME}"
+
+    def probe() -> bool:
+        return condition(api.get(path), "Established").get("status") == "True"
+
+    wait_for("the CRD to be established", probe, 30, every=0.1)
 
 
 @contextmanager

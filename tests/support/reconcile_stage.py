@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from api_server import OBJECTS, ApiServer, Refused
+from control_plane import wait_established
 from glm_dev.cluster import ClusterSpec, LocalCluster
 from glm_dev.images import build_images
 from glm_dev.kubectl import condition, wait_for
@@ -334,13 +335,7 @@ def _settings() -> Mapping[str, Any]:
 def _prepare(cluster: LocalCluster, api: ApiServer) -> None:
     """What the chart would install, without the operator itself."""
     cluster.kubectl.apply(crd.definition())
-    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd.NAME}"
-    # `kubectl wait` fails on a definition that has no conditions yet.
-
-    def served() -> bool:
-        return convert.condition(api.get(path), "Established").get("status") == "True"
-
-    wait_for("the kind to be served", served, 30, every=0.1)
+    wait_established(api)
     api.create("/api/v1/namespaces", {"metadata": {"name": SYSTEM}})
     rules = [
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]},

@@ -243,6 +243,13 @@ def test_nodes_come_in_every_form_that_kubectl_has(files: Files, content: bytes)
     assert json.loads(out)["tiers"]["flagship"]["nodes"] == ["gpu-1"]
 
 
+def test_a_pod_that_two_lists_hold_takes_its_gpus_once(files: Files) -> None:
+    files.write(changed({FLASH: REMOVED}), BIG)
+    both = [listed(BIG, pod("a", "gpu-1", 4)), listed(pod("a", "gpu-1", 4))]
+    files.nodes.write_text("\n".join(both))
+    assert files.plan()[0] == 0
+
+
 class Input:
     """Standard input with some content."""
 

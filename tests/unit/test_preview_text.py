@@ -101,6 +101,17 @@ def test_edits_are_shown_in_their_own_words() -> None:
     assert "  flash: restarts, 2 replicas are replaced (model.uri)\n" in text
 
 
+@pytest.mark.parametrize("mode", ["Plan", "Paused"])
+def test_an_edit_that_waits_for_its_mode_says_so(mode: str) -> None:
+    edit = TierEdit("flash", Effect.RESTARTS, 2, ("model.uri",))
+    text = render(Report(True, "Fits", "It fits.", {}, (edit,), mode), "table", 100)
+    assert f"Applied to what runs, once mode is Live and not {mode}\n" in text
+
+
+def test_a_report_sends_nobody_to_a_status() -> None:
+    assert "status.plan" not in planned(base(), ["4xL4-24GB"]).message
+
+
 def test_data_is_the_same_in_both_forms() -> None:
     report = planned(*SNAPSHOTS["explained-on-2xH100-80GB"])
     data = json.loads(render(report, "json", 100))

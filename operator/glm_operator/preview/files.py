@@ -137,7 +137,16 @@ def _shown(path: str) -> str:
 def _documents(path: str) -> list[Json]:
     """Every object of a file; lists are taken apart."""
     loaded = _load(_shown(path), _read(path))
-    return [one for document in loaded for one in _items(document)]
+    found = [one for document in loaded for one in _items(document)]
+    # Lists that overlap are put together with ease, and a pod must not hold its GPUs twice.
+    return list({_identity(one, place): one for place, one in enumerate(found)}.values())
+
+
+def _identity(item: Json, place: int) -> tuple[object, ...]:
+    metadata = item.get("metadata")
+    if not isinstance(metadata, Mapping) or not metadata.get("name"):
+        return (place,)
+    return item.get("kind"), str(metadata.get("namespace")), str(metadata["name"])
 
 
 def _read(path: str) -> bytes:

@@ -16,14 +16,14 @@ from glm_operator.api.errors import InvalidObject
 from glm_operator.api.v1alpha1 import GLMDeployment
 from glm_operator.kube.client import KubernetesCluster
 from glm_operator.kube.convert import nodes_of
-from glm_operator.kube.errors import KubeError
+from glm_operator.kube.errors import KubeError, RefusedError
 from glm_operator.kube.execute import UNFINISHED
 from glm_operator.kube.read import read_drivers, read_limits, read_owned
 from glm_operator.kube.read import read_object as read_stored
-from glm_operator.kube.resources import NODE, POD
+from glm_operator.kube.resources import NODE, POD, PRIORITY_CLASS
 from glm_operator.kube.retry import Backoff
 from glm_operator.kube.transport import Transport, namespace_of
-from glm_operator.plan.observed import Observed
+from glm_operator.plan.observed import Observed, PriorityClasses
 from glm_operator.preview.errors import InvalidInputError
 from glm_operator.preview.files import read_object
 from glm_operator.preview.report import Around, Question, about_edit, about_new
@@ -50,15 +50,6 @@ class Target:
         return given or (str(usual) if usual.exists() else "")
 
 
-@dataclass(frozen=True, slots=True)
-class _Cluster:
-    """What was read."""
-
-    around: Around
-    observed: Observed | None
-    """The object as it is stored, with what it owns; None where it does not exist."""
-
-
 def live_question(path: str, target: Target) -> Question:
     """How the object of a file would run on the live cluster. Raises `InvalidInputError`."""
     try:
@@ -69,17 +60,12 @@ def live_question(path: str, target: Target) -> Question:
         raise InvalidInputError(f"no cluster can be asked ({detail}): {NO_CLUSTER}") from error
     deployment = read_object(path, target.namespace, place)
     try:
-        found = asyncio.run(_read(transport, deployment))
+        return asyncio.run(_ask(transport, deployment))
     except InvalidObject as error:
         raise InvalidInputError(
             f"{deployment.namespace}/{deployment.name} is stored in a form that this version does"
             f" not read ({error}): use the version of the operator in the cluster"
         ) from error
-    if found.observed is None:
-        return about_new(deployment, found.around)
-    nodes, drivers = found.around.nodes, found.around.drivers
-    stored = replace(found.observed, nodes=nodes, drivers=drivers)
-    return about_edit(deployment, stored, time.time())
 
 
 def _sentence(errors: Sequence[KubeError]) -> str:
@@ -93,20 +79,34 @@ def _sentence(errors: Sequence[KubeError]) -> str:
     return f"{told}; {NO_CLUSTER}"
 
 
-async def _read(transport: Transport, deployment: GLMDeployment) -> _Cluster:
+async def _ask(transport: Transport, deployment: GLMDeployment) -> Question:
     cluster = KubernetesCluster(transport, workers=8, backoff=PATIENCE)
     try:
-        nodes, pods, limits, observed = await _all(
+        nodes, pods, limits, priorities, stored = await _all(
             cluster.find(NODE),
             cluster.find(POD, fields=UNFINISHED),
             read_limits(cluster, deployment.namespace),
+            _priorities(cluster),
             _owned(cluster, deployment),
         )
-        around = Around(nodes_of(nodes, pods), limits)
-        drivers = await read_drivers(cluster, about_new(deployment, around).observed)
+        around = Around(nodes_of(nodes, pods), limits, priorities=priorities)
+        question = about_new(deployment, around)
+        (drivers,) = await _all(read_drivers(cluster, question.observed))
     finally:
         cluster.close()
-    return _Cluster(replace(around, drivers=drivers), observed)
+    around = replace(around, drivers=drivers)
+    if stored is None:
+        return about_new(deployment, around)
+    return about_edit(deployment, stored, around, time.time())
+
+
+async def _priorities(cluster: KubernetesCluster) -> PriorityClasses:
+    """The PriorityClasses; where they may not be read, nothing is said about them."""
+    try:
+        found = await cluster.find(PRIORITY_CLASS)
+    except RefusedError:
+        return PriorityClasses()
+    return PriorityClasses({one["metadata"]["name"]: one["value"] for one in found}, complete=True)
 
 
 async def _all(*calls: Awaitable[Any]) -> list[Any]:

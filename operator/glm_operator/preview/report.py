@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -16,15 +17,17 @@ from glm_operator.api.tier import AnyTier
 from glm_operator.api.v1alpha1 import GLMDeployment
 from glm_operator.plan.admission import courses
 from glm_operator.plan.edits import TierEdit, edits, recorded_defaults
-from glm_operator.plan.observed import Defaults, Node, Observed
-from glm_operator.plan.planner import plan, scene_of
+from glm_operator.plan.observed import Defaults, Node, Observed, PriorityClasses
+from glm_operator.plan.planner import plan, room_of, scene_of
 from glm_operator.plan.quota import UNLIMITED, Limits
 from glm_operator.plan.resolve import Inputs
-from glm_operator.plan.room import Room
 from glm_operator.plan.tier import promised, scaled_by_operator
 from glm_operator.preview.explain import candidates
 
 Json = dict[str, Any]
+
+_MORE = re.compile(r" \(\d+ more in status\.plan\)")
+"""Where a status sends its reader for what is part of a report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class Report:
     """By tier: as in the status, with the replicas and what they take together."""
     edits: tuple[TierEdit, ...] = ()
     """What applying the object would do to replicas that run."""
+    mode: str = Mode.LIVE.value
+    """The object's own mode; nothing happens to replicas before it is Live."""
 
     @property
     def waits(self) -> bool:
@@ -53,6 +58,7 @@ class Report:
             "message": self.message,
             "tiers": dict(self.tiers),
             "totals": self.totals(),
+            "mode": self.mode,
             "edits": [one.document() for one in self.edits],
         }
 
@@ -87,16 +93,22 @@ class Question:
     observed: Observed
     now: float
     defaults: Defaults
+    mode: Mode
+    """What the object itself says; it is planned in mode Plan."""
     stored: GLMDeployment | None = None
     """The object that `observed.object` is an edit of; None: it is new."""
 
     def answer(self, explain: bool) -> Report:
         """Ask the planner. `explain`: with the arithmetic."""
-        found = _report(self.observed, self.now, self.defaults)
+        found = replace(_report(self.observed, self.now, self.defaults), mode=self.mode.value)
         if self.stored is not None:
             made = edits(self.stored, self.observed, self.now, self.defaults)
             found = replace(found, edits=made)
         return _explained(found, self) if explain else found
+
+
+NO_CLASSES = PriorityClasses()
+"""Of a cluster whose PriorityClasses are not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,25 +119,30 @@ class Around:
     limits: Limits = UNLIMITED
     drivers: frozenset[str] = frozenset()
     """Drivers that offer GPUs by dynamic resource allocation."""
+    priorities: PriorityClasses = NO_CLASSES
+
+    def put(self, observed: Observed) -> Observed:
+        """The planner's input with what is around its object."""
+        return replace(
+            observed,
+            nodes=self.nodes,
+            limits=self.limits,
+            drivers=self.drivers,
+            priorities=self.priorities,
+        )
 
 
 def about_new(deployment: GLMDeployment, around: Around) -> Question:
     """How the object would run if it were new, whatever its mode."""
-    observed = Observed(
-        _planned(deployment),
-        uid="",
-        generation=1,
-        nodes=around.nodes,
-        limits=around.limits,
-        drivers=around.drivers,
-    )
-    return Question(observed, 0.0, Defaults())
+    observed = around.put(Observed(_planned(deployment), uid="", generation=1))
+    return Question(observed, 0.0, Defaults(), deployment.spec.mode)
 
 
-def about_edit(deployment: GLMDeployment, stored: Observed, now: float) -> Question:
+def about_edit(deployment: GLMDeployment, stored: Observed, around: Around, now: float) -> Question:
     """How the object would run as an edit of the stored one, with the replicas that run."""
     edited = replace(stored, object=_planned(deployment), generation=stored.generation + 1)
-    return Question(edited, now, recorded_defaults(stored, Defaults()), stored.object)
+    defaults = recorded_defaults(stored, Defaults())
+    return Question(around.put(edited), now, defaults, deployment.spec.mode, stored.object)
 
 
 def _planned(deployment: GLMDeployment) -> GLMDeployment:
@@ -137,7 +154,7 @@ def _explained(result: Report, question: Question) -> Report:
     """With the arithmetic of what was taken and of what came nearest."""
     observed, defaults = question.observed, question.defaults
     scene = scene_of(observed, question.now, defaults)
-    chosen = courses(scene, Room(observed.nodes, observed.replicas, (), observed.limits))
+    chosen = courses(scene, room_of(scene))
     tiers = {}
     for name, tier in observed.object.spec.tiers.items():
         inputs = Inputs(name, tier, observed.object.spec.image_pull_secrets, defaults)
@@ -154,7 +171,8 @@ def _report(observed: Observed, now: float, defaults: Defaults) -> Report:
         name: _counted(tier, status["plan"][name])
         for name, tier in observed.object.spec.tiers.items()
     }
-    return Report(planned["status"] == "True", planned["reason"], planned["message"], tiers)
+    message = _MORE.sub("", planned["message"])
+    return Report(planned["status"] == "True", planned["reason"], message, tiers)
 
 
 def _counted(tier: AnyTier, planned: Mapping[str, Any]) -> Json:

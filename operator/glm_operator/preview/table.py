@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from glm_operator.api.enums import Mode
 from glm_operator.preview.arithmetic import explanation
 from glm_operator.preview.report import Report
 from glm_operator.preview.text import columns, wrapped
@@ -32,13 +33,18 @@ def render(result: Report, form: str, width: int) -> str:
 def _table(result: Report, width: int) -> list[str]:
     lines = wrapped(f"{verdict(result)}: {result.message}", width)
     lines += ["", *columns(_rows(result.tiers), width), *_totals(result, width)]
-    lines += _section("Applied to what runs", (one.sentence() for one in result.edits), width)
+    lines += _section(_applied(result), (one.sentence() for one in result.edits), width)
     for name, tier in result.tiers.items():
         lines += _tier(name, tier, width)
     for name, tier in result.tiers.items():
         for one in tier.get("explain", ()):
             lines += ["", *explanation(name, one, width)]
     return lines
+
+
+def _applied(result: Report) -> str:
+    waits = "" if result.mode == Mode.LIVE else f", once mode is Live and not {result.mode}"
+    return f"Applied to what runs{waits}"
 
 
 def verdict(result: Report) -> str:
