@@ -8,6 +8,11 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# How long one example takes says more about the machine than about the code.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 GROUPS = ("helm", "cluster", "engine", "full")
 LEFT_OUT = pytest.StashKey[Counter[str]]()
