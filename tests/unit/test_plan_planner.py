@@ -10,7 +10,7 @@ from cluster_model import GPU, START_SECONDS, ModelCluster, gpu_node
 from glm_operator.plan.actions import Apply, CreatePod, DeleteChild, PatchPod
 from glm_operator.plan.observed import Hold
 from glm_operator.plan.planner import plan
-from plan_builders import FLAGSHIP, FLASH, cluster, condition, settled, uids
+from plan_builders import FLAGSHIP, FLASH, OFF, cluster, condition, settled, uids
 
 ZERO = {
     "scaling": {
@@ -64,8 +64,25 @@ def test_gpus_that_others_hold_are_named() -> None:
     assert made.reconcile().actions == ()
     assert condition(made, "Planned")["message"] == (
         "flagship needs 2 free GPUs on one node; best node node-1 has 1 free, "
-        "3 held by ml/other-pod."
+        "3 held by ml/other-pod. Flagship would find room with a checkpoint in INT4 (tensor 1, "
+        "68608 tokens of context)."
     )
+
+
+def test_own_flash_replicas_that_would_make_room_are_counted() -> None:
+    made = settled(4, flagship=None, flash={**FLASH, **OFF, "replicas": 4})
+    made.edit(tiers={"flagship": FLAGSHIP, "flash": {**FLASH, **OFF, "replicas": 4}})
+    made.reconcile()
+    help_ = made.status["plan"]["flagship"]["help"]
+    assert help_[0] == "2 flash replicas fewer on node-1"
+    assert made.reconcile().actions == ()
+
+
+def test_what_nothing_would_help_gets_no_advice() -> None:
+    made = cluster(4)
+    made.set_node("node-1", holds=(Hold(GPU, 4, "ml", "other-pod", "u"),))
+    made.reconcile()
+    assert made.status["plan"]["flagship"]["help"] == []
 
 
 def test_a_new_object_begins_as_a_whole_or_not_at_all() -> None:

@@ -1,34 +1,95 @@
-"""What would help a tier that fits no node of the cluster, the smallest change first."""
+"""What would help a tier that fits no node, or finds no room, the smallest change first."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
 from glm_operator.catalog import GPU, GPUS, Format, gpus
 from glm_operator.plan.fit import fit
 from glm_operator.plan.kinds import Kinds
-from glm_operator.plan.observed import Node
-from glm_operator.plan.placement import Constraints
+from glm_operator.plan.observed import Node, Replica
+from glm_operator.plan.placement import Constraints, health_refusal, node_refusal
+from glm_operator.plan.room import Demand, Room
 from glm_operator.plan.sizing import AUTO, Ask, Option
 
 NODE_SIZES = (1, 2, 4, 8)
 """GPUs of the nodes that are commonly sold."""
 
+Possible = Callable[[Option], bool]
+"""Whether an option would do."""
+
 
 def helps(ask: Ask, wanted: Constraints, nodes: Iterable[Node]) -> tuple[str, ...]:
-    """Changes of which each alone makes the tier fit, in words that follow "it would fit with"."""
-    nodes = Kinds.of(nodes)
-    found = (_help(words, changed, wanted, nodes) for words, changed in _changes(ask))
-    changes = [one for one in found if one]
+    """Changes of which each alone makes a tier fit, in words that follow "it would fit with"."""
     shape = smallest_node(ask, wanted.resource)
-    return (*changes, *([f"a node of {shape}"] if shape else []))
+    of_node = [f"a node of {shape}"] if shape else []
+    return (*_helps(ask, wanted, Kinds.of(nodes), lambda option: True), *of_node)
 
 
-def _help(words: str, changed: Ask, wanted: Constraints, nodes: Kinds) -> str:
-    options = fit(changed, wanted, nodes).options
-    return words.format(option=options[0], length=options[0].max_model_len) if options else ""
+def relief(ask: Ask, wanted: Constraints, kinds: Kinds, room: Room) -> tuple[str, ...]:
+    """Changes of the tier of which each alone gives a waiting replica room.
+
+    In words that follow "it would find room with".
+    """
+    holes = _holes(kinds, wanted, room)
+
+    def possible(option: Option) -> bool:
+        return holes.get(option.gpu, 0) >= option.sharding.gpus
+
+    return _helps(ask, wanted, kinds, possible)
+
+
+def _holes(kinds: Kinds, wanted: Constraints, room: Room) -> Mapping[str, int]:
+    """The most GPUs that one node of each product has free."""
+    found: dict[str, int] = {}
+    for group in kinds.alike(wanted):
+        product = gpus.told(group[0].labels, wanted.resource)[0]
+        if not node_refusal(group[0], wanted):
+            well = (node for node in group if not health_refusal(node))
+            free = max((_open(room, node, wanted.resource) for node in well), default=0)
+            found[product] = max(free, found.get(product, 0))
+    return found
+
+
+def _open(room: Room, node: Node, resource: str) -> int:
+    """GPUs of a node that nobody holds and that are kept for nobody."""
+    kept = sum(one.gpus for one in room.kept(node, resource))
+    return max(0, room.free(node, resource) - kept)
+
+
+def fewer_flash(room: Room, demand: Demand, flash: Sequence[Replica]) -> tuple[str, ...]:
+    """The fewest of an object's own flash replicas on one node whose GPUs a replica needs."""
+    by_node: dict[str, list[int]] = {}
+    for one in flash:
+        by_node.setdefault(one.node, []).append(one.gpus)
+    hosts = (node for node in room.could_host(demand) if node.name in by_node)
+    free = ((node.name, _open(room, node, demand.resource)) for node in hosts)
+    counts = ((_victims(by_node[name], demand.gpus - already), name) for name, already in free)
+    count, name = min(((count, name) for count, name in counts if count), default=(0, ""))
+    return (f"{count} flash replica{'s' if count > 1 else ''} fewer on {name}",) if count else ()
+
+
+def _victims(held: Sequence[int], missing: int) -> int:
+    """How many of some replicas hold the missing GPUs, the largest first; 0: all do not."""
+    gained = 0
+    for count, gpus_held in enumerate(sorted(held, reverse=True), 1):
+        gained += gpus_held
+        if gained >= missing:
+            return count
+    return 0
+
+
+def _helps(ask: Ask, wanted: Constraints, kinds: Kinds, possible: Possible) -> tuple[str, ...]:
+    found = (_help(words, changed, wanted, kinds, possible) for words, changed in _changes(ask))
+    return tuple(one for one in found if one)
+
+
+def _help(words: str, changed: Ask, wanted: Constraints, kinds: Kinds, possible: Possible) -> str:
+    options = fit(changed, wanted, kinds).options
+    option = next((one for one in options if possible(one)), None)
+    return words.format(option=option, length=option.max_model_len) if option else ""
 
 
 def _changes(ask: Ask) -> Iterator[tuple[str, Ask]]:

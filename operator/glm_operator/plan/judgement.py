@@ -72,11 +72,12 @@ def _planned(scene: Scene, tiers: Sequence[TierPlan]) -> Condition:
     held += [f"{part} {PAUSED_SENTENCE}" for part in _waiting(scene, tiers)]
     if held:
         reason = reasons.TIER_PAUSED if scene.mode is Mode.PAUSED else _why_held(tiers)
-        return Condition(PLANNED, FALSE, reason, f"{'; '.join(held)}.")
+        return Condition(PLANNED, FALSE, reason, f"{'; '.join(held)}.{_relief(tiers)}")
     short = [(tier.name, cause) for tier in tiers if (cause := _lack(tier, scene))]
     if short:
         message = "; ".join(f"{name} {cause.message}" for name, cause in short)
-        return Condition(PLANNED, FALSE, _graver(one.reason for _, one in short), f"{message}.")
+        reason = _graver(one.reason for _, one in short)
+        return Condition(PLANNED, FALSE, reason, f"{message}.{_relief(tiers)}")
     return Condition(PLANNED, TRUE, reasons.FITS, f"{'; '.join(_sizes(tiers))}.")
 
 
@@ -88,6 +89,12 @@ def _lack(tier: TierPlan, scene: Scene) -> Cause | None:
     grows = tier.growth.reason or reasons.WAITING_FOR_GPUS
     reason = grows if tier.growth.waiting else _graver((tier.reason, grows))
     return Cause(reason, "; ".join(part for part in (tier.shortage, asked) if part))
+
+
+def _relief(tiers: Sequence[TierPlan]) -> str:
+    """The smallest change that would give the first tier that waits room, as a sentence."""
+    tier = next((one for one in tiers if one.help), None)
+    return f" {tier.name.capitalize()} would find room with {tier.help[0]}." if tier else ""
 
 
 def _why_held(tiers: Sequence[TierPlan]) -> str:

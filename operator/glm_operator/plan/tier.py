@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from glm_operator.api import reasons
+from glm_operator.api import names, reasons
 from glm_operator.api.enums import Mode, ScalingMode
 from glm_operator.api.tier import AnyTier, FlashTier
 from glm_operator.manifests.engine import EngineSpec
 from glm_operator.manifests.labels import Owner
 from glm_operator.plan import scaling
 from glm_operator.plan.actions import CreatePod
-from glm_operator.plan.advice import helps
+from glm_operator.plan.advice import fewer_flash, helps, relief
 from glm_operator.plan.claims import Stand, demand_of, successors
 from glm_operator.plan.execution import Factory, Steps, carry_out, label_only, taken_names
 from glm_operator.plan.growth import NO_GROWTH, Grower, Growth
@@ -97,7 +97,7 @@ class TierPlan:
     growth: Growth = NO_GROWTH
     """What a node autoscaler is asked for."""
     help: tuple[str, ...] = ()
-    """What would help where it does not fit, the smallest change first."""
+    """What would help where it does not fit or finds no room, the smallest change first."""
     decision: scaling.Decision | None = None
     claims: tuple[Claim, ...] = ()
     """Replicas that are wanted now and do not exist."""
@@ -184,10 +184,9 @@ class TierPlanner:
         base = TierPlan(
             name, spec, course, found, Moves(), len(found.usable), serving, claims=course.claims
         )
-        base = replace(base, help=self._help(name, spec, course))
         if course.engine is None:
             label_only(found.all, self._scene.view, self._steps)
-            return replace(base, nodes=_nodes(found.usable, ()))
+            return replace(base, nodes=_nodes(found.usable, ()), help=self._help(base))
         return self._plan(base, course.engine, hole)
 
     def _plan(self, base: TierPlan, engine: EngineSpec, hole: int) -> TierPlan:
@@ -223,6 +222,7 @@ class TierPlanner:
             nodes=_nodes(moves.keep, made),
             shortage=lacks,
             growth=growth,
+            help=self._relief(base, demand) if lacks and denied is None else (),
             succeeds=succeeds,
             reason=reasons.WAITING_FOR_GPUS if denied is None else denied.reason,
             limited=shortage(self._room, demand, stand.last) if limited else "",
@@ -247,11 +247,29 @@ class TierPlanner:
         leaving = frozenset(one.node for one in _making_way(found, revision) if one.node)
         return Stand(rank, demand, owed(base.spec), sum(one.count for one in prior), leaving)
 
-    def _help(self, name: str, spec: AnyTier, course: Course) -> tuple[str, ...]:
-        if course.resolution.engine is not None:
-            return ()
-        inputs = Inputs(name, spec, (), self._scene.defaults)
-        return helps(inputs.ask, inputs.constraints, candidates(spec, self._scene.kinds))
+    def _help(self, base: TierPlan) -> tuple[str, ...]:
+        """What would help a tier of which nothing may be made."""
+        inputs, wanted = self._inputs(base), base.course.resolution.engine
+        if wanted is None:
+            nodes = candidates(base.spec, self._scene.kinds)
+            return helps(inputs.ask, inputs.constraints, nodes)
+        demand, owed = demand_of(wanted), max(1, promised(base.spec))
+        waits = base.course.held and base.course.reason == reasons.WAITING_FOR_GPUS
+        lacks = waits and self._room.count(demand, owed) < owed
+        return self._relief(base, demand) if lacks else ()
+
+    def _relief(self, base: TierPlan, demand: Demand) -> tuple[str, ...]:
+        """What would give a replica room that waits for GPUs."""
+        inputs = self._inputs(base)
+        flash = self._scene.replicas(names.FLASH) if base.name != names.FLASH else ()
+        alive = [one for one in flash if not one.terminating and one.bound]
+        return (
+            *fewer_flash(self._room, demand, alive),
+            *relief(inputs.ask, inputs.constraints, self._scene.kinds, self._room),
+        )
+
+    def _inputs(self, base: TierPlan) -> Inputs:
+        return Inputs(base.name, base.spec, (), self._scene.defaults)
 
     def leave(self, tier: str, drain_seconds: float) -> None:
         """Take away every replica of a tier that the object no longer has."""
