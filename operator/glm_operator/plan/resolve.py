@@ -101,7 +101,9 @@ class Resolution:
         """The content of the ControllerRevision. Raises ValueError where nothing fits."""
         if self.engine is None or self.option is None:
             raise ValueError("a tier that does not fit has nothing to record")
-        return self.engine.to_data() | {"inputs": self.inputs, "option": asdict(self.option)}
+        # As it is stored: what is compared with the stored record must hold lists, not tuples.
+        option = asdict(self.option) | {"warnings": list(self.option.warnings)}
+        return self.engine.to_data() | {"inputs": self.inputs, "option": option}
 
 
 Choose = Callable[[EngineSpec], bool]
