@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from glm_operator.api.enums import Quantization
 from glm_operator.api.v1alpha1 import GLMDeployment
+from glm_operator.catalog import GPU, GPUS
 from glm_operator.plan.edits import Effect, TierEdit
 from glm_operator.preview.report import Around, Report, about_new
 from glm_operator.preview.shapes import nodes_of_shapes
@@ -78,6 +80,26 @@ def test_what_was_taken_comes_before_what_was_not() -> None:
     assert [one["taken"] for one in found] == [True, False]
     assert found[1]["option"].startswith("tensor 1 on 2 x NVIDIA-H100")
     assert "too much" in found[1]["message"]
+
+
+def test_an_fp8_cache_that_was_taken_stands_beside_the_bf16_cache_that_did_not_fit() -> None:
+    longest = changed(SINGLE | {f"{FLAGSHIP}.context.maxModelLen": 131072})
+    found = planned(longest, ["1xH200-141GB"], explain=True).tiers["flagship"]["explain"]
+    assert [(one["taken"], one["kvElementBytes"]) for one in found] == [(True, 1), (False, 2)]
+
+
+@pytest.mark.parametrize("quantization", Quantization)
+@pytest.mark.parametrize("row", GPUS, ids=lambda row: row.name)
+def test_every_gpu_and_format_can_be_explained(row: GPU, quantization: Quantization) -> None:
+    counted = changed(
+        {f"{tier}.placement.acceleratorResource": row.resource for tier in (FLAGSHIP, FLASH)}
+        | {f"{tier}.model.quantization": quantization.value for tier in (FLAGSHIP, FLASH)}
+    )
+    report = planned(counted, [f"8x{row.name}", f"1x{row.name}"], explain=True)
+    lines = render(report, "table", 100).splitlines()
+    assert [line for line in lines if len(line) > 100] == []
+    sized = [tier for tier in report.tiers.values() if "gpu" in tier]
+    assert all(tier["explain"][0]["taken"] for tier in sized)
 
 
 def test_what_fits_is_not_listed_among_what_does_not() -> None:

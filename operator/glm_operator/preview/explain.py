@@ -129,11 +129,9 @@ def candidates(
     """What was taken, and the candidates that came nearest to having enough memory."""
     ask, nodes = inputs.ask, tuple(nodes)
     shapes = shapes_of(inputs.constraints, nodes)[0]
-    taken = _taken(ask, engine, option, shapes)
-    sharding = [one.sharding for one in taken]
     misfits = sorted(_misfits(ask, shapes), key=lambda pair: pair[0])
-    nearest = [one for _, one in misfits if one.sharding not in sharding]
-    return (*taken, *nearest[:NEAREST])
+    nearest = [one for _, one in misfits[:NEAREST]]
+    return (*_taken(ask, engine, option, shapes), *nearest)
 
 
 def _taken(
