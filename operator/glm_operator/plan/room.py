@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from glm_operator.plan.kinds import Kinds
 from glm_operator.plan.limits import Resources
+from glm_operator.plan.node_queue import Cost, NodeQueue
 from glm_operator.plan.observed import Node, Replica
 from glm_operator.plan.order import Rank
 from glm_operator.plan.placement import FINISHED_PHASES
@@ -60,26 +61,6 @@ class Kept:
     gpus: int
 
 
-Cost = tuple[int, int, int, int, str]
-"""How dear a node of a zone is to a demand: GPUs it lacks, holes lost, GPUs left over, siblings,
-its name."""
-
-
-@dataclass(slots=True)
-class _Queue:
-    """Nodes that could take a demand, by zone, each zone's cheapest first.
-
-    A new replica makes all nodes of its zone dearer: so it costs one comparison of zones instead
-    of new costs for all their nodes. Entries may be out of date.
-    """
-
-    demand: Demand
-    zones: dict[str, list[Cost]] = field(default_factory=dict)
-
-    def copy(self) -> _Queue:
-        return _Queue(self.demand, {zone: list(heap) for zone, heap in self.zones.items()})
-
-
 class Room:
     """Free GPUs per node while one plan is made. Every placement takes from it.
 
@@ -103,11 +84,12 @@ class Room:
         self._zones = {node.name: zone_of(node) for node in self._kinds}
         self._held: dict[str, dict[str, int]] = {}
         self._kept: dict[str, dict[str, int]] = {}
+        self._open: dict[str, dict[str, int]] = {}
         self._keeps: dict[str, tuple[Kept, ...]] = {}
         self._on_node: dict[tuple[str, str], int] = {}
         self._in_zone: dict[tuple[str, str], int] = {}
         self._counted: set[str] = set()
-        self._queues: dict[tuple[frozenset[str], str, str, int, int], _Queue] = {}
+        self._queues: dict[tuple[frozenset[str], str, str, int, int], tuple[Demand, NodeQueue]] = {}
         self._queued: list[Queued] = sorted(queued, key=lambda one: one.rank.key, reverse=True)
         # Shared by all copies: within one plan an engine's hosts do not change.
         self._hosts: dict[tuple[str, str, int], Sequence[Node]] = {}
@@ -134,9 +116,11 @@ class Room:
         twin._kinds, twin._nodes, twin._zones = self._kinds, self._nodes, self._zones
         twin._counted, twin._hosts, twin._well = self._counted, self._hosts, self._well
         twin._held, twin._kept = _copied(self._held), _copied(self._kept)
-        twin._keeps = dict(self._keeps)
+        twin._open, twin._keeps = _copied(self._open), dict(self._keeps)
         twin._on_node, twin._in_zone = dict(self._on_node), dict(self._in_zone)
-        twin._queues = {key: queue.copy() for key, queue in self._queues.items()}
+        twin._queues = {
+            key: (demand, queue.copy()) for key, (demand, queue) in self._queues.items()
+        }
         twin._queued = list(self._queued)
         twin._allowance = self._allowance.copy()
         return twin
@@ -149,6 +133,8 @@ class Room:
 
     def _hold(self, node: str, resource: str, count: int) -> None:
         _add(self._held, resource, node, count)
+        if resource in self._open:
+            _add(self._open, resource, node, -count)
 
     def _join(self, name: str, tier: str) -> None:
         self._on_node[name, tier] = self._on_node.get((name, tier), 0) + 1
@@ -252,22 +238,27 @@ class Room:
         Of a node that is kept as a whole there is nothing more to keep.
         """
         for _ in range(count):
-            cost = self._home(demand, roomy=False) or self._best(demand)
+            cost = self._home(demand, roomy=False) or self._nearest(demand)
             if cost is None:
                 return
             self._keep(cost[-1], Kept(rank, demand.resource, demand.gpus))
 
     def _keep(self, name: str, kept: Kept) -> None:
-        _add(self._kept, kept.resource, name, kept.gpus)
+        self._reckon(name, kept.resource, kept.gpus)
         self._keeps[name] = (*self._keeps.get(name, ()), kept)
         self._requeue(name)
+
+    def _reckon(self, name: str, resource: str, gpus: int) -> None:
+        _add(self._kept, resource, name, gpus)
+        if resource in self._open:
+            _add(self._open, resource, name, -gpus)
 
     def give_up(self, rank: Rank) -> None:
         """Keep nothing any more for a tier: it is about to take what was kept."""
         for name, keeps in list(self._keeps.items()):
             mine = [one for one in keeps if (one.rank.object, one.rank.tier) == _owner(rank)]
             for one in mine:
-                _add(self._kept, one.resource, name, -one.gpus)
+                self._reckon(name, one.resource, -one.gpus)
             if mine:
                 self._keeps[name] = tuple(one for one in keeps if one not in mine)
                 self._requeue(name)
@@ -296,23 +287,42 @@ class Room:
     def _is_true(self, cost: Cost, demand: Demand) -> bool:
         return any(now == cost for _, now in self._costs(demand, (cost[-1],)))
 
-    def _queue(self, demand: Demand) -> _Queue:
+    def _queue(self, demand: Demand) -> NodeQueue:
         hosts = self._well_hosts(demand)
         key = hosts, demand.resource, demand.tier, demand.gpus, demand.hole
         if key not in self._queues:
-            queue = self._queues[key] = _Queue(demand)
-            for zone, cost in self._costs(demand, hosts):
-                queue.zones.setdefault(zone, []).append(cost)
-            for heap in queue.zones.values():
-                heapq.heapify(heap)
-        return self._queues[key]
+            queue = NodeQueue()
+            self._queues[key] = demand, queue
+            queue.add(self._costs(demand, self._split(demand, roomy=True)))
+        return self._queues[key][1]
+
+    def _nearest(self, demand: Demand) -> Cost | None:
+        """The cheapest node, and where none has room the one that lacks least."""
+        best, queue = self._best(demand), self._queue(demand)
+        if best is not None or queue.whole:
+            return best
+        queue.whole = True
+        queue.add(self._costs(demand, self._split(demand, roomy=False)))
+        return self._best(demand)
+
+    def _split(self, demand: Demand, *, roomy: bool) -> list[str]:
+        """The hosts that have room, or the others. In a busy cluster most nodes are full."""
+        resource = demand.resource
+        if resource not in self._open:
+            held, kept = self._held.get(resource, {}), self._kept.get(resource, {})
+            self._open[resource] = {
+                name: node.allocatable.get(resource, 0) - held.get(name, 0) - kept.get(name, 0)
+                for name, node in self._nodes.items()
+            }
+        left = self._open[resource]
+        return [one for one in self._well_hosts(demand) if (left[one] >= demand.gpus) is roomy]
 
     def _requeue(self, name: str) -> None:
         """The costs of a node changed: let every queue know the new one."""
-        for queue in self._queues.values():
-            if name in self._well_hosts(queue.demand):
-                for zone, cost in self._costs(queue.demand, (name,)):
-                    heapq.heappush(queue.zones.setdefault(zone, []), cost)
+        for demand, queue in self._queues.values():
+            if name in self._well_hosts(demand):
+                for zone, cost in self._costs(demand, (name,)):
+                    queue.push(zone, cost)
 
     def could_host(self, demand: Demand) -> Sequence[Node]:
         """Nodes that could host a replica, were they empty and well."""
