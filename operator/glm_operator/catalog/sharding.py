@@ -8,8 +8,9 @@ quantisation (quantization/utils/fp8_utils.py, kernels/linear/mixed_precision).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from glm_operator.catalog.formats import FP8, Format
 from glm_operator.catalog.layers import ROUTED, Linear, linears
@@ -55,6 +56,7 @@ def stage_layers(layers: int, pipeline: int) -> tuple[range, ...]:
     return tuple(range(start, start + count) for start, count in zip(starts, counts, strict=True))
 
 
+@cache
 def head_refusal(model: Model, tensor: int) -> str:
     """Why the layers cannot be cut over `tensor` GPUs whatever the format, or an empty string."""
     heads, kv_heads = model.shapes.heads, model.shapes.kv_heads
@@ -80,12 +82,14 @@ def refusal(model: Model, sharding: Sharding) -> str:
     return head_refusal(model, sharding.tensor)
 
 
+@cache
 def legal_tensor(model: Model) -> tuple[int, ...]:
     """Every tensor parallel size the model can be split into, ascending."""
     sizes = range(1, LARGEST_TENSOR + 1)
     return tuple(size for size in sizes if not head_refusal(model, size))
 
 
+@cache
 def group_refusal(model: Model, form: Format, sharding: Sharding) -> str:
     """Why the groups of a checkpoint forbid a sharding, or an empty string.
 
@@ -111,14 +115,15 @@ def _cuts(model: Model, form: Format, sharding: Sharding) -> Iterator[Linear]:
             yield linear
 
 
-def _cut(model: Model, all_routed: bool = False) -> Iterable[Linear]:
+@cache
+def _cut(model: Model, all_routed: bool = False) -> tuple[Linear, ...]:
     """Matrices that tensor parallelism cuts along their inputs, each kind once.
 
     `all_routed`: the gate and up projection of routed experts too, which is cut along its outputs.
     """
     shapes = model.shapes
     kinds = {one: None for layer in _kinds_of_layers(model) for one in linears(shapes, layer)}
-    return [one for one in kinds if one.by_inputs or (all_routed and one.part == ROUTED)]
+    return tuple(one for one in kinds if one.by_inputs or (all_routed and one.part == ROUTED))
 
 
 def _kinds_of_layers(model: Model) -> tuple[int, ...]:
