@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -13,6 +14,7 @@ from glm_operator.api import names, reasons
 from glm_operator.api.status import GLMDeploymentStatus
 from glm_operator.plan.actions import DeletePod
 from glm_operator.plan.observed import Hold, Replica
+from glm_operator.plan.quota import Limits, Quota
 from glm_operator.plan.replicas import can_serve, fleet
 
 NODES = ("gpu-a", "gpu-b", "gpu-c")
@@ -114,6 +116,15 @@ class Cluster(RuleBasedStateMachine):
         holds = (Hold(GPU, taken, "other", "tenant", f"tenant-{node}"),) if taken else ()
         self.cluster.set_node(node, holds=holds)
 
+    @rule(gpus=st.none() | st.integers(0, 12))
+    def the_quota_changes(self, gpus: int | None) -> None:
+        hard = {"requests.nvidia.com/gpu": Fraction(gpus)} if gpus is not None else {}
+        self.cluster.limits = Limits((Quota("gpus", hard),))
+
+    @rule(forbidding=st.booleans())
+    def a_policy_refuses_successors(self, forbidding: bool) -> None:
+        self.cluster.forbidding = forbidding
+
     @precondition(lambda self: self.cluster.pods)
     @rule(data=st.data())
     def a_pod_fails(self, data: st.DataObject) -> None:
@@ -178,7 +189,7 @@ class Cluster(RuleBasedStateMachine):
         """Left alone on sound nodes, everything comes to rest, and a plan of it is empty."""
         for name in self.cluster.nodes:
             self.cluster.set_node(name, ready=True, unschedulable=False)
-        self.cluster.refusing = set()
+        self.cluster.refusing, self.cluster.forbidding = set(), False
         self.cluster.gateway_ages = [0.2]
         self.cluster.in_flight, self.cluster.held = {}, {}
         if self.cluster.nodes:
