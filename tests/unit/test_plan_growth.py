@@ -8,11 +8,13 @@ import pytest
 
 from cluster_model import GPU, ModelCluster, gpu_node
 from glm_operator.api import names
+from glm_operator.kube.limits import limits_of
 from glm_operator.plan import times
 from glm_operator.plan.actions import CreatePod
 from glm_operator.plan.observed import Hold, Node, Replica
 from glm_operator.plan.replicas import is_waiting
-from plan_builders import FLAGSHIP, FLASH, OFF, cluster, condition
+from plan_builders import FLAGSHIP, FLASH, OFF, cluster, condition, nodes
+from shared_cluster import SharedCluster
 
 SHAPE = "8xH100-80GB"
 L4 = ("NVIDIA-L4", 23_034)
@@ -58,6 +60,8 @@ def test_a_cluster_without_nodes_gets_one_pod_without_a_node() -> None:
     assert condition(found, "FlagshipAvailable")["reason"] == "WaitingForNodes"
     assert condition(found, "Ready")["status"] == "False"
     assert condition(found, "Degraded")["status"] == "False"
+    told = {one.reason: one.type for one in result.events}
+    assert told == {"ReplicaCreated": "Normal", "WaitingForNodes": "Normal"}
 
 
 def test_without_provisioning_nothing_is_made() -> None:
@@ -321,10 +325,13 @@ def test_without_a_shape_and_without_nodes_the_way_out_is_told() -> None:
 
 
 def test_mode_plan_tells_what_would_be_asked_for_and_makes_nothing() -> None:
-    found = cluster(flagship=grows(FLAGSHIP), mode="Plan")
+    found = cluster(flagship=grows(FLAGSHIP | {"replicas": 3}), mode="Plan")
     step(found)
     assert found.created == []
-    assert "would ask the node autoscaler with 1 replica" in condition(found, "Planned")["message"]
+    assert condition(found, "Planned")["message"] == (
+        "flagship would ask the node autoscaler with 1 replica for a node of 8 x H100-80GB"
+        " (at most 1 at a time), 2 replicas more after that."
+    )
 
 
 def test_paused_asks_for_no_node() -> None:
@@ -369,3 +376,33 @@ def test_what_waits_for_a_node_keeps_no_gpu_from_others() -> None:
     assert len(waiting(found)) == 1
     assert len([pod for pod in found.pods.values() if pod.node == "node-1"]) == 4
     assert found.reconcile().claims == ()
+
+
+def test_gpus_that_are_kept_for_others_are_not_given_to_a_pod_without_a_node() -> None:
+    shared = SharedCluster(nodes(8))
+    shared.tenants["node-1"] = (Hold(GPU, 4, "other", "job", "uid-job"),)
+    shared.put("older", 3600.0, flagship=FLAGSHIP | {"parallelism": {"tensor": "8"}})
+    shared.put("younger", 1.0, flagship=grows(FLAGSHIP))
+    for name in ("older", "younger") * 2:
+        shared.pass_(name)
+        shared.advance(5)
+    assert shared.objects["younger"].pods == {}
+    assert "8 are kept for ml/older flagship" in shared.message("younger")
+
+
+def test_what_waits_for_a_new_node_leaves_those_that_are_there_to_others() -> None:
+    shared = SharedCluster(nodes(4))
+    shared.put("older", 3600.0, flagship=grows(FLAGSHIP | {"parallelism": {"tensor": "8"}}))
+    shared.put("younger", 1.0, flash=FLASH | OFF | {"replicas": 4})
+    shared.settle(["older", "younger"])
+    assert shared.gpus("younger") == 4
+    assert len(waiting(shared.objects["older"])) == 1
+
+
+def test_no_node_is_asked_for_what_a_quota_would_not_admit() -> None:
+    found = cluster(flagship=grows(FLAGSHIP | {"replicas": 3}, maxUnschedulable=3))
+    hard = {"requests.nvidia.com/gpu": "4"}
+    quota = {"metadata": {"name": "gpus"}, "spec": {"hard": hard}, "status": {"hard": hard}}
+    found.limits = limits_of([quota], [])
+    found.reconcile()
+    assert len(waiting(found)) == 2

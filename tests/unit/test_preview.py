@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from glm_operator import cli
-from object_cases import FLASH, REMOVED, base, changed
+from object_cases import FLAGSHIP, FLASH, REMOVED, base, changed
 
 PRODUCTS = {"NVIDIA-H100-80GB-HBM3": "81559", "NVIDIA-L4": "23034"}
 
@@ -144,6 +144,15 @@ def test_gpus_held_by_pods_of_the_file_are_taken(files: Files) -> None:
     assert code == 3
     assert out.startswith("fits, and has no room now:")
     assert "7 held by team-a/training" in " ".join(out.split())
+
+
+def test_nodes_that_a_node_autoscaler_would_make_are_sized_and_explained(files: Files) -> None:
+    asked = {"provisioning": "NodeAutoscaler", "nodeAutoscaler": {"nodeShape": "8xH100-80GB"}}
+    files.write(changed({FLASH: REMOVED, f"{FLAGSHIP}.placement": asked}), SMALL)
+    code, out, _ = files.plan("--explain")
+    assert code == 3
+    assert out.startswith("fits, and has no room now: flagship would ask the node autoscaler")
+    assert "flagship, taken: tensor 2 on 8 x NVIDIA-H100-80GB-HBM3" in out
 
 
 def test_the_objects_own_replicas_do_not_stand_in_its_way(files: Files) -> None:

@@ -82,4 +82,6 @@ def _troubles(scene: Scene, conditions: Sequence[Condition]) -> Iterator[Event]:
         known = before.get("reason") == one.reason and before.get("status") == one.status
         if one.type in ALARMING and bad and not known and one.message not in told:
             told.add(one.message)
-            yield Event(WARNING, one.reason, one.message)
+            # To wait for a node that was just asked for is no trouble yet.
+            kind = NORMAL if one.reason == reasons.WAITING_FOR_NODES else WARNING
+            yield Event(kind, one.reason, one.message)

@@ -103,10 +103,10 @@ class Growth:
             return self._failure()
         asked = f"{_replicas(self.waiting)} for {_node(self.policy)}"
         limit = f"(at most {self.policy.at_most} at a time)"
-        if planned:
-            return f"would ask the node autoscaler with {asked} {limit}"
-        since = times.to_text(self.since)
         more = f", {_replicas(self.short)} more after that" if self.short else ""
+        if planned:
+            return f"would ask the node autoscaler with {asked} {limit}{more}"
+        since = times.to_text(self.since)
         before = f"; before that {self.record.message}" if self.record.failures else ""
         asks = f"asks the node autoscaler with {asked} since {since} {limit}"
         return f"{asks}{more}{before}"

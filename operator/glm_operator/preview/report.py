@@ -15,6 +15,7 @@ from glm_operator.api.enums import Mode
 from glm_operator.api.quantities import exact
 from glm_operator.api.tier import AnyTier
 from glm_operator.api.v1alpha1 import GLMDeployment
+from glm_operator.plan import newnodes
 from glm_operator.plan.admission import courses
 from glm_operator.plan.edits import TierEdit, edits, recorded_defaults
 from glm_operator.plan.observed import Defaults, Node, Observed, PriorityClasses
@@ -47,8 +48,8 @@ class Report:
 
     @property
     def waits(self) -> bool:
-        """Whether it would fit, were the GPUs free."""
-        return self.reason == reasons.WAITING_FOR_GPUS
+        """Whether it would fit, were the GPUs free or new nodes there."""
+        return self.reason in (reasons.WAITING_FOR_GPUS, reasons.WAITING_FOR_NODES)
 
     def document(self) -> Json:
         """The report as plain data. The keys are documented in docs/plan.md."""
@@ -159,7 +160,8 @@ def _explained(result: Report, question: Question) -> Report:
     for name, tier in observed.object.spec.tiers.items():
         inputs = Inputs(name, tier, observed.object.spec.image_pull_secrets, defaults)
         resolution = chosen[name].resolution
-        found = candidates(inputs, resolution.engine, resolution.option, observed.nodes)
+        nodes = newnodes.candidates(tier, scene.kinds)
+        found = candidates(inputs, resolution.engine, resolution.option, nodes)
         tiers[name] = result.tiers[name] | {"explain": [one.document() for one in found]}
     return replace(result, tiers=tiers)
 
