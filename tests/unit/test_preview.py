@@ -120,7 +120,20 @@ def test_gpus_that_only_a_dra_driver_offers_are_told(files: Files) -> None:
     assert (code, json.loads(out)["reason"]) == (3, "OnlyDRA")
 
 
-@pytest.mark.parametrize("kind", ["ResourceQuota", "LimitRange", "ResourceSlice"])
+def test_a_priority_class_that_the_file_has_not_is_told_where_it_has_any(files: Files) -> None:
+    item = base()
+    item["spec"]["tiers"]["flagship"]["placement"] = {"priorityClassName": "high"}
+    known = {"kind": "PriorityClass", "metadata": {"name": "low"}, "value": 1}
+    for documents, reason in (
+        ((), "Fits"),
+        ((known,), "PriorityClassMissing"),
+        ((known, {**known, "metadata": {"name": "high"}}), "Fits"),
+    ):
+        files.write(item, BIG, *documents)
+        assert json.loads(files.plan("-o", "json")[1])["reason"] == reason
+
+
+@pytest.mark.parametrize("kind", ["ResourceQuota", "LimitRange", "ResourceSlice", "PriorityClass"])
 def test_a_limit_that_cannot_be_read_is_named(files: Files, kind: str) -> None:
     broken = {"kind": kind, "metadata": {"namespace": "ml"}, "spec": {"limits": [{}]}}
     files.write(base(), BIG, broken)

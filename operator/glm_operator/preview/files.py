@@ -14,8 +14,16 @@ import yaml
 from glm_operator.api import names
 from glm_operator.api.errors import InvalidObject
 from glm_operator.api.v1alpha1 import GLMDeployment
-from glm_operator.kube.convert import holding_node, holds_of, is_engine, node_of, nodes_of
+from glm_operator.kube.convert import (
+    holding_node,
+    holds_of,
+    is_engine,
+    node_of,
+    nodes_of,
+    priority_class_of,
+)
 from glm_operator.kube.limits import items_of, limits_of, quota_of, resources_of
+from glm_operator.plan.observed import PriorityClasses
 from glm_operator.plan.quota import Allowance, Limits
 from glm_operator.preview.errors import InvalidInputError
 from glm_operator.preview.report import Around
@@ -82,12 +90,20 @@ def read_around(path: str, deployment: GLMDeployment) -> Around:
     _check(shown, "ResourceQuota", by_kind["ResourceQuota"], quota_of)
     _check(shown, "LimitRange", by_kind["LimitRange"], lambda one: list(items_of(one)))
     _check(shown, "ResourceSlice", by_kind["ResourceSlice"], lambda one: one["spec"]["driver"])
+    _check(shown, "PriorityClass", by_kind["PriorityClass"], priority_class_of)
     others = (pod for pod in by_kind["Pod"] if not is_of(pod, deployment))
     return Around(
         nodes_of(by_kind["Node"], others),
         _limits(by_kind, deployment),
         frozenset(str(one["spec"]["driver"]) for one in by_kind["ResourceSlice"]),
+        _priorities(by_kind["PriorityClass"]),
     )
+
+
+def _priorities(classes: list[Json]) -> PriorityClasses:
+    """The PriorityClasses; a file without any says nothing about them."""
+    values = {str(one["metadata"]["name"]): priority_class_of(one).value for one in classes}
+    return PriorityClasses(values, complete=bool(values))
 
 
 def _limits(by_kind: Mapping[str, list[Json]], deployment: GLMDeployment) -> Limits:
