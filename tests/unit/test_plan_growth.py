@@ -369,6 +369,21 @@ def test_flash_grows_with_the_load_by_as_many_as_may_wait() -> None:
     assert found.status["tiers"]["flash"]["desiredReplicas"] == 1
 
 
+def test_a_node_is_not_bought_for_requests_that_are_gone() -> None:
+    idle = {"minReplicas": 0, "scaleToZero": {"idleSeconds": 60}}
+    found = cluster(flagship=None, flash=grows(FLASH | {"scaling": idle}))
+    found.reconcile()
+    until(found, 130)
+    assert found.pods == {}, "nobody asked yet"
+    found.held["flash"] = 1
+    until(found, 30)
+    assert len(waiting(found)) == 1
+    found.held["flash"] = 0
+    until(found, 70)
+    assert found.pods == {}
+    assert condition(found, "FlashAvailable")["reason"] == "ScaledToZero"
+
+
 def test_what_waits_for_a_node_keeps_no_gpu_from_others() -> None:
     big = grows(FLAGSHIP | {"parallelism": {"tensor": "8"}})
     found = cluster(4, flagship=big, flash=FLASH | OFF | {"replicas": 4})

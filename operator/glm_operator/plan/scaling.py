@@ -62,6 +62,8 @@ class Signals:
     serving: int
     """Replicas that answer requests now."""
     tier: str
+    placed: bool = True
+    """Whether any replica has a node, so that it may serve in a while."""
     rolling: bool = False
     """Replicas are being replaced: not a time to remove any."""
 
@@ -132,8 +134,9 @@ def _remember(signals: Signals, load: _Load, memory: ScalingMemory, now: float) 
     }
     present = {report.pod for report in signals.reports}
     kept = {pod: count for pod, count in memory.arrivals.items() if pod in present}
-    # A tier that is wanted and cannot serve yet has had no chance to be idle.
-    starting = signals.current > 0 and signals.serving == 0
+    # A tier that starts has had no chance to be idle; one that waits for GPUs or nodes would else
+    # wait for ever, and buy a node when nobody asks for it any more.
+    starting = signals.current > 0 and signals.serving == 0 and signals.placed
     busy = load.arrived or load.in_flight > 0 or load.held > 0 or starting
     last = now if busy or memory.last_arrival_at is None else memory.last_arrival_at
     return replace(memory, arrivals=kept | seen, last_arrival_at=last)

@@ -316,6 +316,7 @@ class TierPlanner:
             gateways=observed.object.spec.gateway.replicas,
             serving=len(base.serving),
             tier=base.name,
+            placed=bool(usable),
             rolling=any(one.revision != base.course.revision for one in usable),
         )
         return scaling.decide(signals, policy, memory, self._scene.view.now)
