@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from cluster_model import ModelCluster
+from glm_operator.plan.actions import CreatePod
 from glm_operator.plan.observed import ScalingMemory
 from glm_operator.runtime.reconciler import target_of
-from plan_builders import FLAGSHIP, FLASH, TEXT, cluster, condition, settled
+from plan_builders import FLAGSHIP, FLASH, OFF, TEXT, cluster, condition, settled
 
 TIERS = {"flagship": FLAGSHIP, "flash": FLASH, "text": TEXT}
 COMBINATIONS = [names for count in (1, 2, 3) for names in combinations(TIERS, count)]
@@ -125,3 +126,12 @@ def test_what_a_replica_is_asked_follows_from_its_record(tier: str, sees: bool) 
     observed = made.observed()
     replica = next(one for one in observed.replicas if one.tier == tier)
     assert target_of(("ml", "vision"), replica, observed).sees is sees
+
+
+def test_text_comes_back_before_flash_may_break_its_node() -> None:
+    flash = {**FLASH, **OFF, "replicas": 1}
+    made = settled(5, **(of(("flash", "text")) | {"flash": flash}))
+    del made.pods[made.of("text")[0].name]
+    made.edit(tiers__flash__replicas=5)
+    created = [one for one in made.plan().actions if isinstance(one, CreatePod)]
+    assert [one.gpus for one in created] == [4]

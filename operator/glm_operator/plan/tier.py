@@ -141,24 +141,31 @@ def owed(spec: AnyTier) -> int:
     return promised(spec)
 
 
+LARGEST_FIRST = (names.FLAGSHIP, names.TEXT, names.FLASH)
+"""Of tiers that are equal otherwise, those whose replicas need more GPUs in one piece come first."""
+
+
 def rank_of(scene: Scene, name: str, spec: AnyTier) -> Rank:
     """The place of a tier's promised replicas among all that want GPUs."""
     observed = scene.observed
-    order = [one for one, _ in observed.object.spec.tiers.items()]
     return Rank(
         observed.object.namespace,
         observed.object.name,
         name,
         observed.created_at,
         observed.priorities.value(spec.placement.priority_class_name),
-        index=order.index(name),
+        index=LARGEST_FIRST.index(name),
     )
 
 
 def in_order(scene: Scene) -> list[tuple[str, AnyTier]]:
     """The object's tiers, the first to be placed first: what follows the load comes last."""
-    tiers: list[tuple[str, AnyTier]] = list(scene.observed.object.spec.tiers.items())
-    return sorted(tiers, key=lambda one: (-_priority(scene, one[1]), _follows_load(one[1])))
+
+    def place(one: tuple[str, AnyTier]) -> tuple[int, bool, int]:
+        name, spec = one
+        return -_priority(scene, spec), _follows_load(spec), LARGEST_FIRST.index(name)
+
+    return sorted(scene.observed.object.spec.tiers.items(), key=place)
 
 
 def _priority(scene: Scene, spec: AnyTier) -> int:
