@@ -2,48 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from pathlib import Path
 
-from glm_dev.engine import recipe, sandbox
-from glm_dev.engine.paths import MODELS_IN_CONTAINER, PYTHON_IN_CONTAINER, Engine
+from glm_dev.engine import sandbox
+from glm_dev.engine.paths import (
+    MODELS_IN_CONTAINER,
+    PYTHON_IN_CONTAINER,
+    RECIPE_FOLDER,
+    Engine,
+)
 from glm_dev.images import commands
 from glm_dev.images.base import locked, making
 from glm_dev.paths import cache_dir
 
 KINDS = ("flagship", "flash", "text")
 RECIPE_IN_SANDBOX = "/opt/recipe"
-STAMP = "recipe"
-"""File beside the checkpoints with the hash of what made them."""
 MAKE_SECONDS = 300
 
 
 def make_checkpoints(found: Engine) -> None:
-    """Make the checkpoints of an installed engine where they are missing or of another recipe.
+    """Make the checkpoints of an installed engine where this recipe's are missing.
 
     Raises:
         BuildError: the recipe failed.
     """
     with locked(cache_dir() / "engine" / "checkpoints.lock"):
-        if not _current(found.models):
-            shutil.rmtree(found.models, ignore_errors=True)
+        if not found.models.exists():
             _make(found)
-
-
-def recipe_hash() -> str:
-    """Names the recipe's content."""
-    files = sorted(path for path in _recipe_folder().iterdir() if path.is_file())
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
-
-
-def _recipe_folder() -> Path:
-    return Path(recipe.__path__[0])
-
-
-def _current(models: Path) -> bool:
-    stamp = models / STAMP
-    return stamp.exists() and stamp.read_text() == recipe_hash()
 
 
 def _make(found: Engine) -> None:
@@ -53,7 +38,6 @@ def _make(found: Engine) -> None:
             _make_one(found, unfinished, kind)
         for path in unfinished.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
-        (unfinished / STAMP).write_text(recipe_hash())
 
 
 def _make_one(found: Engine, models: Path, kind: str) -> None:
@@ -62,7 +46,7 @@ def _make_one(found: Engine, models: Path, kind: str) -> None:
         models,
         writable=True,
         env={"HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-        shared={_recipe_folder(): RECIPE_IN_SANDBOX},
+        shared={RECIPE_FOLDER: RECIPE_IN_SANDBOX},
     )
     script = f"{RECIPE_IN_SANDBOX}/make.py"
     target = f"{MODELS_IN_CONTAINER}/{kind}"

@@ -7,11 +7,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from glm_dev.engine import recipe
 from glm_dev.images import base
 from glm_dev.images.errors import BuildError
 from glm_dev.paths import cache_dir
 
 LOCK = Path(__file__).resolve().parents[3] / "requirements" / "engine.txt"
+RECIPE_FOLDER = Path(recipe.__path__[0])
+"""What makes the checkpoints, inside the engine's sandbox."""
 RECIPE = 1
 """Raised when install.py makes something else from the same lock."""
 
@@ -33,13 +36,19 @@ class Engine:
 
     @property
     def models(self) -> Path:
-        """What containers see, read-only, at /models."""
-        return self.folder / "models"
+        """What containers see, read-only, at /models; each recipe has its own."""
+        return self.folder / f"models-{recipe_hash()}"
 
 
 def engine() -> Engine:
     """The engine this checkout asks for, whether it is installed or not."""
     return Engine(cache_dir() / "engine" / version())
+
+
+def recipe_hash() -> str:
+    """Names the content of the recipe that makes the checkpoints."""
+    files = sorted(path for path in RECIPE_FOLDER.iterdir() if path.is_file())
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
 def version() -> str:

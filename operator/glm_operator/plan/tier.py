@@ -142,7 +142,7 @@ def owed(spec: AnyTier) -> int:
 
 
 LARGEST_FIRST = (names.FLAGSHIP, names.TEXT, names.FLASH)
-"""Of tiers that are equal otherwise, those whose replicas need more GPUs in one piece come first."""
+"""Of tiers that are equal otherwise, those that need more GPUs in one piece come first."""
 
 
 def rank_of(scene: Scene, name: str, spec: AnyTier) -> Rank:
