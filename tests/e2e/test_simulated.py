@@ -146,18 +146,44 @@ def _behave(address: str, **behaviour: object) -> None:
 
 
 def _forbid_more_pods(site: Site, namespace: str) -> None:
-    quota = {
-        "apiVersion": "v1",
-        "kind": "ResourceQuota",
-        "metadata": {"name": "full", "namespace": namespace},
-        "spec": {"hard": {"pods": "1"}},
+    """By a policy: what a quota forbids the planner sees, and does not even try."""
+    policy = f"{namespace}-no-more-pods"
+    api = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": policy}}
+    pods = {
+        "apiGroups": [""],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE"],
+        "resources": ["pods"],
     }
-    site.kubectl.apply(quota)
+    rule = {"expression": "false", "message": "no more pods here"}
+    spec = {"matchConstraints": {"resourceRules": [pods]}, "validations": [rule]}
+    here = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    binding = {
+        "policyName": policy,
+        "validationActions": ["Deny"],
+        "matchResources": {"namespaceSelector": here},
+    }
+    site.kubectl.apply(api | {"kind": "ValidatingAdmissionPolicy", "spec": spec})
+    site.kubectl.apply(api | {"kind": "ValidatingAdmissionPolicyBinding", "spec": binding})
+    wait_for("the policy to be enforced", lambda: _is_forbidden(site, namespace), 30)
 
-    def enforced() -> bool:
-        return "used" in site.kubectl.get("resourcequota", "full", namespace).get("status", {})
 
-    wait_for("the quota to be enforced", enforced, 30)
+def _is_forbidden(site: Site, namespace: str) -> bool:
+    # Pod Security would be asked first: the pod has to be restricted.
+    inside = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    user = {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}}
+    container = {"name": "one", "image": "none", "securityContext": inside}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "try", "namespace": namespace},
+        "spec": {"containers": [container], "securityContext": user},
+    }
+    try:
+        site.kubectl.run("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
+    except KubectlError as error:
+        return "no more pods here" in str(error)
+    return False
 
 
 def test_flash_follows_scale_when_scaling_is_off(site: Site, namespace: str) -> None:
