@@ -62,7 +62,7 @@ def bound(room: Room) -> dict[str, str]:
 def test_an_empty_cluster_grows_node_by_node(nodes: NodeAutoscaler, room: Room) -> None:
     room.create({"flagship": growing()})
     planned = room.wait("Planned", "False", "WaitingForNodes")
-    assert "1 replica for a node of 2 x H100-80GB since" in planned["message"]
+    assert "1 replica for a node of 2 x H100-80GB" in planned["message"]
     assert "1 replica more after that" in planned["message"]
     (first,) = bound(room)
 

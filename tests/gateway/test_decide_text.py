@@ -177,6 +177,12 @@ def test_media_for_text_is_refused_with_the_way_out(
     assert str(caught.value).endswith(sentence)
 
 
+def test_the_way_out_is_the_header_where_an_alias_took_the_name_of_the_tier() -> None:
+    policy = policy_of(config(("flagship", "text"), aliases={"glm-4.6v": "auto"}))
+    with pytest.raises(Refusal, match=r"takes any; send x-glm-tier: flagship$"):
+        decide(Facts("glm-4.6", images=1), Hints(), State(), policy)
+
+
 def test_a_video_goes_where_one_is_taken_and_never_to_text() -> None:
     base = config(EVERY, aliases={})
     flagship = msgspec.structs.replace(base.tiers["flagship"], max_videos=1)

@@ -51,15 +51,16 @@ def test_a_cluster_without_nodes_gets_one_pod_without_a_node() -> None:
     assert made.manifest["metadata"]["annotations"][names.ANNOTATION_ASKS_FOR_NODE] == SHAPE
     assert found.status["plan"]["flagship"]["gpusPerReplica"] == 2
     planned = condition(found, "Planned")
-    since = times.to_text(found.now)
+    asks = "flagship asks the node autoscaler with 1 replica for a node of 8 x H100-80GB"
     assert (planned["status"], planned["reason"]) == ("False", "WaitingForNodes")
-    assert planned["message"] == (
-        "flagship asks the node autoscaler with 1 replica for a node of 8 x H100-80GB since"
-        f" {since} (at most 1 at a time)."
-    )
+    assert planned["message"] == f"{asks} (at most 1 at a time)."
     assert condition(found, "FlagshipAvailable")["reason"] == "WaitingForNodes"
     assert condition(found, "Ready")["status"] == "False"
     assert condition(found, "Degraded")["status"] == "False"
+    since = times.to_text(found.now)
+    found.reconcile()
+    waits = condition(found, "Planned")["message"]
+    assert waits == f"{asks} since {since} (at most 1 at a time)."
     told = {one.reason: one.type for one in result.events}
     assert told == {"ReplicaCreated": "Normal", "WaitingForNodes": "Normal"}
 

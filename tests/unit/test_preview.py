@@ -40,6 +40,10 @@ def pod(name: str, on: str, gpus: int) -> dict[str, Any]:
     }
 
 
+def named(kind: str, **metadata: Any) -> dict[str, Any]:
+    return {"kind": kind, "metadata": {"name": "odd", "namespace": "ml", **metadata}}
+
+
 BIG = node("gpu-1", "NVIDIA-H100-80GB-HBM3", 8)
 SMALL = node("edge-1", "NVIDIA-L4", 4)
 
@@ -203,6 +207,9 @@ def test_the_mode_of_the_object_does_not_matter(files: Files, mode: str) -> None
         (base(), [BIG, {"kind": "Node", "metadata": {}}], "Node number 2 is not as kubectl writes"),
         (base(), [BIG | {"status": "Ready"}], "Node number 1 is not as kubectl writes it (a field"),
         (base(), [BIG, {"kind": "Pod", "spec": None}], "Pod number 1 is not as kubectl writes it"),
+        (base(), [BIG, named("Node", labels={"a": ["b"]})], "Node number 2 is not as kubectl"),
+        (base(), [BIG, named("Pod", labels=["a"])], "Pod number 1 is not as kubectl writes it"),
+        (base(), [BIG, {"kind": "PriorityClass", "value": 5}], "it lacks 'metadata'"),
     ],
 )
 def test_bad_input_is_one_sentence_and_ends_with_2(
@@ -215,7 +222,18 @@ def test_bad_input_is_one_sentence_and_ends_with_2(
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe\x00", b'{"kind": ', b"\x00\x01\x02"])
+BROKEN = {
+    "an open list": b"a: [",
+    "half a UTF-16 letter": b"\xff\xfe\x00",
+    "an open object": b'{"kind": ',
+    "no text": b"\x00\x01\x02",
+    "a 13th month": b"at: 2026-13-01T00:00:00Z",
+    "a number of 5,000 digits": b'{"a": ' + b"1" * 5000 + b"}",
+    "100,000 lists in one another": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
 def test_a_file_that_is_no_yaml_is_named(files: Files, content: bytes) -> None:
     files.write(base(), BIG)
     files.object.write_bytes(content)

@@ -67,6 +67,14 @@ def test_without_a_cluster_the_way_out_is_named(
     assert "set KUBECONFIG, or give the nodes with --nodes or --node-shape" in err
 
 
+@pytest.mark.parametrize("content", [b"hello", b"a: [", b"\xff\x00\x01", b"[" * 3000])
+def test_a_file_that_is_no_kubeconfig_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "odd").write_bytes(content)
+    code, err = planned(tmp_path, "--kubeconfig", str(tmp_path / "odd"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no cluster can be asked (" in err
+
+
 @pytest.mark.parametrize(("context", "expected"), [("", "default"), ("team", "ml")])
 def test_the_namespace_is_the_one_that_kubectl_would_use(
     kubeconfig: Path, context: str, expected: str

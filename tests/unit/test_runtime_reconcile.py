@@ -401,3 +401,18 @@ def test_freed_gpus_concern_those_that_wait() -> None:
     shell.cluster.put(gpu_node("gpu-2"))
     shell.feed()
     assert any(change.frees for change in shell.affected)
+
+
+def test_a_request_for_a_node_that_is_refused_writes_the_status_once() -> None:
+    asks = {"provisioning": "NodeAutoscaler", "nodeAutoscaler": {"nodeShape": "8xH100-80GB"}}
+    item = glm_deployment()
+    del item["spec"]["tiers"]["flash"]
+    item["spec"]["tiers"]["flagship"]["placement"] = asks
+    shell = Shell()
+    shell.cluster.put(item)
+    refuse_kind(shell.cluster, "Pod", RefusedError("a webhook says no", status=403))
+    for _ in range(3):
+        with pytest.raises(RefusedError):
+            shell.once()
+        shell.cluster.now += 1
+    assert [one.verb for one in shell.cluster.writes].count("apply status") == 1

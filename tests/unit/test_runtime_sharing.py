@@ -11,6 +11,7 @@ from fake_cluster import refuse_kind, run_again
 from glm_operator.api import names
 from glm_operator.kube.convert import PriorityClass, priority_class_of
 from glm_operator.kube.errors import RefusedError
+from glm_operator.kube.resources import Resource
 from glm_operator.kube.watch import Gone, Put, Snapshot
 from glm_operator.plan.order import Claim, Rank
 from glm_operator.runtime.claims import Claims
@@ -182,6 +183,23 @@ def test_the_roll_is_called_in_the_watched_namespaces_only() -> None:
     shell = crowded("older")
     assert asyncio.run(call_roll(shell.cluster, ("ml", "empty"))) == [OLDER]
     assert asyncio.run(call_roll(shell.cluster, ("empty",))) == []
+
+
+def test_a_watched_namespace_that_is_gone_with_its_rights_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shell = crowded("older")
+    find = shell.cluster.find
+
+    async def refuse(resource: Resource, namespace: str = "", **more: Any) -> Any:
+        if namespace == "gone":
+            raise RefusedError("glmdeployments is forbidden", status=403)
+        return await find(resource, namespace, **more)
+
+    monkeypatch.setattr(shell.cluster, "find", refuse)
+    assert asyncio.run(call_roll(shell.cluster, ("gone", "ml"))) == [OLDER]
+    with pytest.raises(RefusedError):
+        asyncio.run(call_roll(shell.cluster, ("gone",)))
 
 
 def claim(name: str, count: int = 1, created_at: float = 0.0) -> Claim:

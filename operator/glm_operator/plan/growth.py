@@ -67,8 +67,8 @@ class Growth:
     """Replicas beyond these that lack room."""
     deletions: tuple[DeletePod, ...] = ()
     record: Record = Record()
-    since: float = 0.0
-    """When the first that waits was made."""
+    since: float | None = None
+    """When the first that waits was made; None: none is made yet."""
 
     @property
     def waiting(self) -> int:
@@ -106,9 +106,11 @@ class Growth:
         more = f", {_replicas(self.short)} more after that" if self.short else ""
         if planned:
             return f"would ask the node autoscaler with {asked} {limit}{more}"
-        since = times.to_text(self.since)
+        # Only what exists has a time: with that of a request that is refused, the status would be
+        # another one in every pass, and be written for ever.
+        since = f" since {times.to_text(self.since)}" if self.since is not None else ""
         before = f"; before that {self.record.message}" if self.record.failures else ""
-        asks = f"asks the node autoscaler with {asked} since {since} {limit}"
+        asks = f"asks the node autoscaler with {asked}{since} {limit}"
         return f"{asks}{more}{before}"
 
     def _failure(self) -> str:
@@ -190,7 +192,7 @@ class Grower:
             short=moves.short - len(keep) - ask,
             deletions=tuple(self._deletions(found, keep)),
             record=record,
-            since=min((one.created_at for one in keep), default=self._now),
+            since=min((one.created_at for one in keep), default=None),
         )
 
     def wish(self) -> NodeWish:

@@ -85,12 +85,12 @@ def read_around(path: str, deployment: GLMDeployment) -> Around:
             f"{shown} is not a node list: it has {_counted(documents)}; write"
             f" `{NODES_COMMAND}` into it"
         )
-    _check(shown, "Node", by_kind["Node"], node_of)
-    _check(shown, "Pod", by_kind["Pod"], lambda pod: (holding_node(pod), holds_of(pod)))
+    _check(shown, "Node", by_kind["Node"], _readable_node)
+    _check(shown, "Pod", by_kind["Pod"], lambda pod: _readable_pod(pod, deployment))
     _check(shown, "ResourceQuota", by_kind["ResourceQuota"], quota_of)
     _check(shown, "LimitRange", by_kind["LimitRange"], lambda one: list(items_of(one)))
     _check(shown, "ResourceSlice", by_kind["ResourceSlice"], lambda one: one["spec"]["driver"])
-    _check(shown, "PriorityClass", by_kind["PriorityClass"], priority_class_of)
+    _check(shown, "PriorityClass", by_kind["PriorityClass"], _named_class)
     others = (pod for pod in by_kind["Pod"] if not is_of(pod, deployment))
     return Around(
         nodes_of(by_kind["Node"], others),
@@ -102,8 +102,27 @@ def read_around(path: str, deployment: GLMDeployment) -> Around:
 
 def _priorities(classes: list[Json]) -> PriorityClasses:
     """The PriorityClasses; a file without any says nothing about them."""
-    values = {str(one["metadata"]["name"]): priority_class_of(one).value for one in classes}
+    values = dict(_named_class(one) for one in classes)
     return PriorityClasses(values, complete=bool(values))
+
+
+def _named_class(raw: Json) -> tuple[str, int]:
+    return str(raw["metadata"]["name"]), priority_class_of(raw).value
+
+
+def _readable_node(raw: Json) -> None:
+    """Raise unless it can be read to the end: labels of people's files may be anything."""
+    for value in node_of(raw).labels.values():
+        if not isinstance(value, str):
+            raise TypeError("a label is no string")
+
+
+def _readable_pod(raw: Json, deployment: GLMDeployment) -> None:
+    """Raise unless it can be read to the end."""
+    holding_node(raw)
+    holds_of(raw)
+    if is_of(raw, deployment):
+        resources_of(raw)
 
 
 def _limits(by_kind: Mapping[str, list[Json]], deployment: GLMDeployment) -> Limits:
@@ -183,7 +202,8 @@ def _load(shown: str, content: bytes) -> list[Any]:
             if documents is not None:
                 return documents
         return list(yaml.load_all(text, Loader=LOADER))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: bytes that are no text, a 13th month, a number of thousands of digits.
         detail = " ".join(str(error).split())
         raise InvalidInputError(f"{shown} is neither YAML nor JSON: {detail}") from error
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from kubernetes.config import ConfigException
 
 from glm_operator.api.errors import InvalidObject
@@ -32,6 +33,8 @@ USUAL_KUBECONFIG = Path("~/.kube/config")
 FORBIDDEN = 403
 PATIENCE = Backoff(base_seconds=0.2, limit_seconds=1.0, attempts=2)
 """A person waits for the answer: fewer attempts than the operator makes."""
+UNUSABLE_CONFIG = (ConfigException, OSError, yaml.YAMLError, TypeError, ValueError, RecursionError)
+"""What the client raises for a kubeconfig, the last four for a file that is none."""
 NO_CLUSTER = "set KUBECONFIG, or give the nodes with --nodes or --node-shape"
 
 
@@ -55,7 +58,7 @@ def live_question(path: str, target: Target) -> Question:
     try:
         transport = Transport.load(target.file(), target.context)
         place = namespace_of(target.file(), target.context)
-    except (ConfigException, OSError) as error:
+    except UNUSABLE_CONFIG as error:
         detail = " ".join(str(error).split())
         raise InvalidInputError(f"no cluster can be asked ({detail}): {NO_CLUSTER}") from error
     deployment = read_object(path, target.namespace, place)

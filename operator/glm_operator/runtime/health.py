@@ -47,7 +47,7 @@ def readiness_problem(vitals: Vitals) -> str:
     if not vitals.leading:
         return "another operator holds the Lease"
     if not vitals.synced:
-        return "nodes and pods are not listed yet"
+        return "nodes, pods and PriorityClasses are not listed yet"
     return health_problem(vitals)
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import kopf
+from typing_extensions import override
 
 from glm_operator.api import names
 from glm_operator.kube.transport import Connection
@@ -20,6 +21,8 @@ from glm_operator.kube.transport import Connection
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 5.0
+FIRST_PAUSES = (1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0)
+LONGEST_PAUSE = 20.0
 IDENTITY: Any = names.MANAGER
 """kopf's name for itself among its peers, which are never used."""
 
@@ -46,8 +49,24 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.watching.label_selectors["pods"] = f"app.kubernetes.io/managed-by={names.MANAGER}"
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
+    settings.networking.error_backoffs = Patience()
     settings.process.ultimate_exiting_timeout = None
     return settings
+
+
+class Patience(Iterable[float]):
+    """Seconds between attempts at a request that fails, without end.
+
+    kopf gives up after nine and ends the operator with it: a watched namespace that was deleted
+    refuses to be watched for ever, and would end every other one's operator each minute. Whether
+    the API server answers at all is judged by the inventory's watches.
+    """
+
+    @override
+    def __iter__(self) -> Iterator[float]:
+        yield from FIRST_PAUSES
+        while True:
+            yield LONGEST_PAUSE
 
 
 class KopfThread:

@@ -82,7 +82,7 @@ class Machine:
         """What health is judged by, now."""
         return Vitals(
             leading=self.lease.is_held(),
-            synced=self.parts.inventory.synced.is_set(),
+            synced=self.parts.inventory.synced.is_set() and self.parts.priorities.synced.is_set(),
             queue_age=self.queue.age(),
             inventory_age=self.parts.inventory.age(),
         )

@@ -203,10 +203,10 @@ def _way_out(elsewhere: list[str], hints: Hints, policy: Policy) -> str:
     """How the client reaches a tier that takes its media; empty where there is none."""
     if not elsewhere:
         return ""
-    if hints.tier:
-        return f"; send x-glm-tier: {elsewhere[0]}"
-    model = next(name for name, target in policy.names.items() if target == elsewhere[0])
-    return f"; use the model {model}"
+    named = [name for name, target in policy.names.items() if target == elsewhere[0]]
+    # An alias may have taken the name of the tier.
+    by_header = hints.tier or not named
+    return f"; send x-glm-tier: {elsewhere[0]}" if by_header else f"; use the model {named[0]}"
 
 
 def _among(
