@@ -10,7 +10,7 @@ from glm_operator.plan.observed import Node, Replica
 from glm_operator.plan.replicas import fleet
 from glm_operator.plan.rollout import Moves, Target, View, step
 from glm_operator.plan.room import Demand, Room
-from plan_builders import GPU, NOW, failed, nodes, replica, starting
+from plan_builders import FLAGSHIP, GPU, NOW, failed, nodes, replica, settled, starting
 
 
 def move(
@@ -106,6 +106,26 @@ def test_none_gives_way_while_the_tier_is_short() -> None:
     assert (names(moves.keep), moves.short) == (["a"], 1)
 
 
+def test_one_gives_way_to_all_that_is_missing() -> None:
+    moves = move([old("a", gpus=2)], 2, gpus=2)
+    assert (names(moves.remove), moves.create) == (["a"], 0)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "desired", "gpus"),
+    [
+        (starting("x"), 3, 3),
+        (failed("x"), 2, 2),
+        (starting("x", bound=False, phase="Pending", unschedulable="no"), 2, 3),
+    ],
+    ids=["starts", "failed", "stuck"],
+)
+def test_none_gives_way_to_successors_that_may_not_come_up(
+    trouble: Replica, desired: int, gpus: int
+) -> None:
+    assert names(move([old("a", gpus=2), trouble], desired, gpus=gpus).remove) == []
+
+
 def test_none_gives_way_for_nothing() -> None:
     # What the predecessor holds is not where the successor could go.
     small = nodes(2)["node-1"]
@@ -194,3 +214,11 @@ def test_of_stuck_replicas_only_the_youngest_keeps_its_place() -> None:
 def test_a_replica_that_was_pinned_to_a_node_that_is_gone_goes() -> None:
     never = refused("a", node="node-9")
     assert names(move([never, replica("b")], 1).discard) == ["a"]
+
+
+def test_two_replicas_of_a_smaller_checkpoint_take_the_place_of_one() -> None:
+    made = settled(4, flagship=FLAGSHIP | {"parallelism": {"tensor": "4"}})
+    made.edit(tiers__flagship=FLAGSHIP | {"replicas": 2})
+    made.settle()
+    assert len(made.routable("flagship")) == 2
+    assert {pod.gpus for pod in made.of("flagship")} == {2}

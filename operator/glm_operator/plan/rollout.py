@@ -141,14 +141,38 @@ def _gives_way(
 ) -> Swap | None:
     """The serving predecessor to remove where its successor has no other room.
 
-    Only while the tier serves all that is wanted and nothing else is on its way out, so that at
-    most one replica is missing at any time.
+    Only while nothing else is on its way out, and while the tier serves all that is wanted or can
+    do so in the predecessors' places alone, so that no replica goes for one that would not come.
     """
     leaving = any(not node_fault(one, view.nodes) for one in fleet.terminating)
-    if leaving or _serving(kept, view) + len(old) < target.desired:
+    short = _serving(kept, view) + len(old) < target.desired
+    if leaving or (short and not _all_succeed(fleet, old, kept, target, view, room)):
         return None
     swaps = (_swap(one, target.demand, room) for one in reversed(old))
     return next((swap for swap in swaps if swap is not None), None)
+
+
+def _all_succeed(
+    fleet: Fleet,
+    old: Sequence[Replica],
+    kept: Sequence[Replica],
+    target: Target,
+    view: View,
+    room: Room,
+) -> bool:
+    """Whether all that is missing has room once the predecessors are gone.
+
+    Such as two replicas of a smaller checkpoint in the place of one. Not while a successor starts,
+    failed or is stuck: others like it might fare no better.
+    """
+    tried = [*fleet.failed, *fleet.stuck]
+    troubled = any(one.revision == target.revision for one in tried)
+    if troubled or _serving(kept, view) < len(kept):
+        return False
+    missing, trial = target.desired - len(kept), room.copy()
+    for one in old:
+        trial.let_go(one)
+    return trial.count(target.demand, missing) == missing
 
 
 def _swap(replica: Replica, demand: Demand, room: Room) -> Swap | None:
