@@ -12,8 +12,9 @@ from glm_operator.kube.limits import limits_of
 from glm_operator.plan.actions import CreatePod, DeletePod
 from glm_operator.plan.claims import resources_of
 from glm_operator.plan.limits import Resources, defaulted
+from glm_operator.plan.observed import Hold
 from glm_operator.plan.quota import Allowance, Limits
-from plan_builders import FLAGSHIP, FLASH, OFF, cluster, condition, engine, settled
+from plan_builders import FLAGSHIP, FLASH, GPU, OFF, cluster, condition, engine, settled
 
 GPUS = "requests.nvidia.com/gpu"
 MIB, GIB = 1 << 20, 1 << 30
@@ -227,6 +228,25 @@ def test_tiers_count_together() -> None:
     made.limits = limits_of([quota({GPUS: "3"})], [])
     made.settle()
     assert len(made.pods) == 2
+
+
+def test_an_object_that_its_quota_never_lets_begin_keeps_no_gpu_from_others() -> None:
+    # The second replica would be too many, and not even the first has room.
+    made = limited({GPUS: "2"}, 1, 2, flagship=FLAGSHIP | {"replicas": 2})
+    made.set_node("node-2", holds=(Hold(GPU, 1, "other", "job", "uid-job"),))
+    result = made.reconcile()
+    assert result.claims == ()
+    planned = condition(made, "Planned")
+    assert planned["reason"] == "QuotaExceeded"
+    assert "of which 0 are used and 2 planned for others" in planned["message"]
+
+
+def test_no_more_is_kept_from_others_than_the_quota_admits() -> None:
+    made = limited({GPUS: "4"}, 2)
+    made.settle()
+    made.edit(tiers__flagship__replicas=4)
+    (claim,) = made.reconcile().claims
+    assert claim.count == 1
 
 
 def test_a_quota_ends_growth_and_says_so() -> None:

@@ -13,7 +13,8 @@ from cluster_model import ModelCluster, gpu_node
 from glm_operator.api import reasons
 from glm_operator.plan.actions import Apply, DeletePod
 from glm_operator.plan.conditions import Condition, render
-from plan_builders import FLAGSHIP, FLASH, cluster
+from glm_operator.plan.observed import Hold
+from plan_builders import FLAGSHIP, FLASH, GPU, cluster
 
 STORED = [{"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"}]
 
@@ -225,6 +226,17 @@ def test_a_replica_that_waits_for_its_predecessor_to_leave_lacks_nothing() -> No
     assert (ready["status"], ready["reason"]) == ("False", "Starting")
     assert ready["message"] == "flagship waits for its own replica to leave."
     assert not [one for one in found.events if one.type == "Warning"]
+
+
+def test_a_predecessor_that_ended_holds_no_gpu_that_a_replica_could_wait_for() -> None:
+    made = cluster(2)
+    made.settle()
+    (pod,) = made.of("flagship")
+    made.change(pod.name, phase="Failed", terminating=True)
+    made.deleting_since[pod.name] = made.now
+    made.set_node("node-1", holds=(Hold(GPU, 1, "other", "job", "uid-job"),))
+    made.reconcile()
+    assert condition(made, "Planned")["reason"] == "WaitingForGPUs"
 
 
 @pytest.mark.parametrize("mode", ["Live", "Plan"])

@@ -107,15 +107,17 @@ def _find_room(case: _Case, engine: EngineSpec, scene: Scene, trial: Room) -> _C
     older = _others(engine, scene)
     # Beside replicas that it can take the places of, a tier claims only what it lacks.
     missing = wanted - placed if older else wanted
-    denied = trial.lack(demand)
+    denied = trial.lack(demand, wanted - placed)
     # What a node autoscaler makes nodes for begins without them: its pods are how it is asked.
-    comes = denied is None and can_come(case.spec, engine, scene.kinds)
+    comes = trial.lack(demand) is None and can_come(case.spec, engine, scene.kinds)
+    # What comes later counts for the quotas before the other tiers do.
+    trial.admit(demand, wanted - placed)
     if placed == wanted or comes:
         return replace(case, missing=missing)
+    if denied is not None:
+        return replace(case, lacks=denied.sentence, missing=missing, reason=denied.reason)
     rank = rank_of(scene, case.name, case.spec)
     lacks = shortage(trial, demand, rank)
-    if denied is not None:
-        return replace(case, lacks=lacks, missing=missing, reason=denied.reason)
     trial.keep(demand, rank, wanted - placed)
     return replace(case, lacks=lacks, missing=missing)
 

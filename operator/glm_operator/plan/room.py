@@ -167,9 +167,13 @@ class Room:
         self.release(replica.node, replica.resource, replica.gpus)
         self._allowance.release(replica.resources)
 
-    def lack(self, demand: Demand) -> Lack | None:
-        """Why the namespace admits no further replica, whatever is free; None where it does."""
-        return None if demand.resources is None else self._allowance.lack(demand.resources)
+    def lack(self, demand: Demand, count: int = 1) -> Lack | None:
+        """Why the namespace does not admit so many replicas, whatever is free; None: it does."""
+        if demand.resources is None or not count:
+            return None
+        trial = self._allowance.copy()
+        self._admit(trial, demand, count - 1)
+        return trial.lack(demand.resources)
 
     def admitted(self, demand: Demand, limit: int) -> int:
         """How many more replicas the namespace admits, at most `limit`. Takes nothing."""

@@ -21,7 +21,7 @@ from glm_operator.plan.kinds import Kinds
 from glm_operator.plan.newnodes import candidates
 from glm_operator.plan.observed import Defaults, Observed, Replica, ScalingMemory
 from glm_operator.plan.order import Claim, Rank
-from glm_operator.plan.replicas import Fleet, fleet, is_serving, node_fault
+from glm_operator.plan.replicas import Fleet, fleet, is_finished, is_serving, node_fault
 from glm_operator.plan.resolve import Inputs, Resolution
 from glm_operator.plan.rollout import Moves, Target, View, step
 from glm_operator.plan.room import Demand, Room
@@ -218,7 +218,8 @@ class TierPlanner:
         limited = decision is not None and decision.reason is scaling.ScaleReason.CAPACITY
         denied = None if succeeds else self._room.lack(demand)
         # What the namespace does not admit is kept from nobody.
-        wants = moves if denied is None else replace(moves, short=0)
+        admitted = moves.short if succeeds else self._room.admitted(demand, moves.short)
+        wants = replace(moves, short=admitted)
         grows = limited and denied is None and not growth.waiting
         claims = stand.claims(engine, wants, desired, succeeds=succeeds, limited=grows)
         self._keep_room(stand, wants)
@@ -410,7 +411,8 @@ class TierPlanner:
 
 def _making_way(found: Fleet, revision: str) -> tuple[Replica, ...]:
     """Replicas whose GPUs the tier's own successors will have."""
-    return (*found.terminating, *(one for one in found.usable if one.revision != revision))
+    leaving = (*found.terminating, *(one for one in found.usable if one.revision != revision))
+    return tuple(one for one in leaving if not is_finished(one))
 
 
 def _homes(found: Fleet, revision: str) -> frozenset[str]:
