@@ -8,6 +8,7 @@ import pytest
 
 from cluster_model import GPU, ModelCluster, gpu_node
 from glm_operator.api import names
+from glm_operator.api.status import GLMDeploymentStatus
 from glm_operator.kube.limits import limits_of
 from glm_operator.plan import times
 from glm_operator.plan.actions import CreatePod
@@ -228,6 +229,18 @@ def test_a_withdrawal_is_told_with_the_schedulers_words_and_the_next_try() -> No
     assert planned["reason"] == "WaitingForNodes"
     assert "before that a node of 8 x H100-80GB did not come" in planned["message"]
     assert condition(found, "Degraded")["status"] == "True"
+
+
+def test_a_scheduler_that_says_much_does_not_make_the_status_too_long() -> None:
+    found = cluster(flagship=grows(FLAGSHIP, timeoutSeconds=60))
+    found.reconcile()
+    (pod,) = waiting(found)
+    taints = ", ".join(f"1 node(s) had untolerated taint {{team: {one}}}" for one in range(999))
+    found.change(pod.name, unschedulable=f"0/999 nodes are available: {taints}.")
+    found.now += 60
+    found.reconcile()
+    assert GLMDeploymentStatus.model_validate(found.status).conditions
+    assert "0/999 nodes are available: 1 node(s)" in condition(found, "Planned")["message"]
 
 
 def test_a_node_that_comes_after_a_failure_ends_the_back_off() -> None:

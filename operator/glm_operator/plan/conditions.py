@@ -9,6 +9,9 @@ from typing import Any
 from glm_operator.plan import times
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
+MESSAGE_LIMIT = 32_768
+"""Characters of a condition's message in the schema: with more the whole status would be refused.
+Schedulers and webhooks, whose words a message repeats, know no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,12 @@ def _render(
         "type": one.type,
         "status": one.status,
         "reason": one.reason,
-        "message": one.message,
+        "message": shorten(one.message, MESSAGE_LIMIT),
         "observedGeneration": generation,
         "lastTransitionTime": kept or times.to_text(now),
     }
+
+
+def shorten(text: str, limit: int) -> str:
+    """The text, its end replaced by dots where it has more than `limit` characters."""
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

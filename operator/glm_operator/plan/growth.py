@@ -18,6 +18,7 @@ from glm_operator.manifests.engine import EngineSpec
 from glm_operator.manifests.engine_pod import NodeWish
 from glm_operator.plan import times
 from glm_operator.plan.actions import DeletePod
+from glm_operator.plan.conditions import shorten
 from glm_operator.plan.hosting import Hosting
 from glm_operator.plan.kinds import Kinds
 from glm_operator.plan.newnodes import Policy, can_come, policy_of, wish_of
@@ -119,6 +120,9 @@ class Growth:
         return f"{self.record.message}; it is tried again at {times.to_text(self.retry_at)}"
 
 
+SAID_LIMIT = 1024
+"""Characters of the scheduler's words that are kept: with hundreds of taints there are thousands,
+and the status has a limit. Kubernetes cuts the words of events at the same length."""
 NO_GROWTH = Growth()
 """Of a tier that asks for nothing."""
 
@@ -277,7 +281,8 @@ def _stored(tier: str, observed: Observed) -> Record:
 
 
 def _message(waited: Sequence[Replica], policy: Policy) -> str:
-    said = next((f": {one.unschedulable.rstrip('.')}" for one in waited if one.unschedulable), "")
+    words = next((one.unschedulable for one in waited if one.unschedulable), "")
+    said = f": {shorten(words.rstrip('.'), SAID_LIMIT)}" if words else ""
     within = f"within {policy.timeout_seconds:.0f} s for {_replicas(len(waited))}"
     return f"{_node(policy)} did not come {within}{said}"
 
