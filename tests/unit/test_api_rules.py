@@ -65,3 +65,16 @@ def test_every_listed_flag_is_refused_in_each_spelling(flag: str) -> None:
 def test_other_words_are_accepted(word: str) -> None:
     assert not flags.is_operators(word)
     assert not flags.is_dangerous(word)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("spec.tiers.flash.placement.nodeAutoscaler.nodeShape", "8xH100-80GB\n"),
+        ("spec.tiers.flash.model.uri", "hf://zai-org/GLM-4.6V-Flash\n"),
+    ],
+)
+def test_a_line_break_at_the_end_is_no_part_of_a_value(path: str, value: str) -> None:
+    # As a YAML block writes it. CEL's `$` matches at the very end only, Python's before it too.
+    with pytest.raises(InvalidObject):
+        GLMDeployment.parse(changed({path: value}))

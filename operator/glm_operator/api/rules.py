@@ -57,7 +57,7 @@ MODEL = (
         f"self.uri.matches({_cel_pattern(URI)})",
         "it must be hf://organisation/name, pvc://claim/path or file:///path"
         " (letters, digits and . _ - in each part)",
-        lambda model: re.match(URI, model.uri) is not None,
+        lambda model: re.fullmatch(URI, model.uri) is not None,
         given=("uri",),
     ),
     Rule(
@@ -159,7 +159,7 @@ TOLERATION = (
 
 def _is_kubernetes_resource(placement: Any) -> bool:
     domain = placement.accelerator_resource.split("/")[0]
-    return bool(re.match(r"^(.*\.)?kubernetes\.io$", domain))
+    return bool(re.fullmatch(r"^(.*\.)?kubernetes\.io$", domain))
 
 
 NODE_AUTOSCALER = (
@@ -168,7 +168,7 @@ NODE_AUTOSCALER = (
         f"self.nodeShape.matches({_cel_pattern(shapes.SHAPE)})",
         "it must be empty, or the number of GPUs of one node and their name, such as 8xH100-80GB"
         f" ({', '.join((*shapes.NVIDIA, *shapes.AMD))})",
-        lambda asked: re.match(shapes.SHAPE, asked.node_shape) is not None,
+        lambda asked: re.fullmatch(shapes.SHAPE, asked.node_shape) is not None,
         given=("nodeShape",),
     ),
 )
@@ -178,7 +178,7 @@ def _shape_is_counted(placement: Any) -> bool:
     shape = placement.node_autoscaler.node_shape
     if placement.provisioning == "None" or not shape:
         return True
-    is_amd = re.match(shapes.AMD_SHAPE, shape) is not None
+    is_amd = re.fullmatch(shapes.AMD_SHAPE, shape) is not None
     return bool(is_amd == placement.accelerator_resource.startswith("amd.com/"))
 
 
@@ -212,7 +212,8 @@ PLACEMENT = (
         f"self.nodeSelector.all(k, size(k) <= {KEY_LIMIT} && k.matches({_cel_pattern(LABEL_KEY)}))",
         "a key of nodeSelector must be a label's name, such as pool or example.com/pool",
         lambda placement: all(
-            len(key) <= KEY_LIMIT and re.match(LABEL_KEY, key) for key in placement.node_selector
+            len(key) <= KEY_LIMIT and re.fullmatch(LABEL_KEY, key)
+            for key in placement.node_selector
         ),
     ),
     Rule(
@@ -395,7 +396,7 @@ OBJECT = (
         "name-form",
         f"self.metadata.name.matches('{OBJECT_NAME}')",
         "it must begin with a letter and hold only a-z, 0-9 and -, as a Service's name does",
-        lambda item: re.match(OBJECT_NAME, item.metadata.name) is not None,
+        lambda item: re.fullmatch(OBJECT_NAME, item.metadata.name) is not None,
         given=("metadata.name",),
     ),
 )
