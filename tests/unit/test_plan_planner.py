@@ -85,6 +85,38 @@ def test_what_nothing_would_help_gets_no_advice() -> None:
     assert made.status["plan"]["flagship"]["help"] == []
 
 
+def test_what_has_no_room_for_all_replicas_is_not_advised() -> None:
+    # Five replicas in FP8 need five GPUs as well.
+    made = cluster(4, flagship=None, flash=FLASH | OFF | {"replicas": 5})
+    made.reconcile()
+    assert condition(made, "Planned")["message"] == (
+        "flash needs 1 free GPU on one node; best node node-1 has 0 free,"
+        " 4 for other replicas of this object."
+    )
+
+
+def test_what_has_room_for_all_replicas_is_advised() -> None:
+    made = cluster(3, flagship=FLAGSHIP | {"replicas": 2})
+    made.reconcile()
+    (help_,) = made.status["plan"]["flagship"]["help"]
+    assert help_ == "a checkpoint in INT4 (tensor 1, 68608 tokens of context)"
+    smaller = FLAGSHIP["model"] | {"quantization": "INT4"}
+    made.edit(tiers__flagship={"model": smaller, "replicas": 2})
+    made.settle()
+    assert len(made.of("flagship")) == 2
+
+
+def test_a_better_node_that_comes_later_is_not_said_to_lack_room() -> None:
+    made = cluster(flagship=None, flash=FLASH | OFF)
+    made.nodes["node-0"] = gpu_node("node-0", 4, "NVIDIA-L4", 23_034)
+    made.settle()
+    made.nodes["node-1"] = gpu_node("node-1", 8)
+    made.reconcile()
+    shown = made.status["plan"]["flash"]["alternatives"]
+    (better,) = [one for one in shown if one["option"].startswith("tensor 1 on NVIDIA-H100")]
+    assert better["reason"] == "DecidedBefore"
+
+
 def test_a_new_object_begins_as_a_whole_or_not_at_all() -> None:
     made = cluster(2, flash=FLASH)
     assert made.reconcile().actions == ()

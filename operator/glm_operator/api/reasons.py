@@ -122,6 +122,9 @@ SHORTER_CONTEXT = _plan("ShorterContext", "It fits with less context than anothe
 MORE_GPUS = _plan("MoreGPUs", "It fits and takes more GPUs than another way.")
 JUST_AS_GOOD = _plan("JustAsGood", "It fits as well; replicas may also be placed there.")
 NO_ROOM_NOW = _plan("NoRoomNow", "It fits, others hold the GPUs, and another way has room.")
+DECIDED_BEFORE = _plan(
+    "DecidedBefore", "It fits on fewer GPUs; what the tier began with stays until it is edited."
+)
 
 # Of a tier.
 AVAILABLE = _condition("Available", "At least one replica of the tier is verified and routable.")

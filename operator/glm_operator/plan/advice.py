@@ -28,28 +28,31 @@ def helps(ask: Ask, wanted: Constraints, nodes: Iterable[Node]) -> tuple[str, ..
     return (*_helps(ask, wanted, Kinds.of(nodes), lambda option: True), *of_node)
 
 
-def relief(ask: Ask, wanted: Constraints, kinds: Kinds, room: Room) -> tuple[str, ...]:
-    """Changes of the tier of which each alone gives a waiting replica room.
+def relief(
+    ask: Ask, wanted: Constraints, kinds: Kinds, room: Room, count: int = 1
+) -> tuple[str, ...]:
+    """Changes of the tier of which each alone gives so many waiting replicas room.
 
     In words that follow "it would find room with".
     """
     holes = _holes(kinds, wanted, room)
 
     def possible(option: Option) -> bool:
-        return holes.get(option.gpu, 0) >= option.sharding.gpus
+        found = (free // option.sharding.gpus for free in holes.get(option.gpu, ()))
+        return sum(found) >= count
 
     return _helps(ask, wanted, kinds, possible)
 
 
-def _holes(kinds: Kinds, wanted: Constraints, room: Room) -> Mapping[str, int]:
-    """The most GPUs that one node of each product has free."""
-    found: dict[str, int] = {}
+def _holes(kinds: Kinds, wanted: Constraints, room: Room) -> Mapping[str, Sequence[int]]:
+    """The GPUs that each node has free, by product."""
+    found: dict[str, list[int]] = {}
     for group in kinds.alike(wanted):
         product = gpus.told(group[0].labels, wanted.resource)[0]
         if not node_refusal(group[0], wanted):
             well = (node for node in group if not health_refusal(node))
-            free = max((_open(room, node, wanted.resource) for node in well), default=0)
-            found[product] = max(free, found.get(product, 0))
+            free = [_open(room, node, wanted.resource) for node in well]
+            found.setdefault(product, []).extend(free)
     return found
 
 

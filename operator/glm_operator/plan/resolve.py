@@ -171,22 +171,25 @@ def _tolerations(tier: AnyTier) -> tuple[dict[str, str], ...]:
     )
 
 
-def passed_over(found: Fit, chosen: Option) -> tuple[Rejection, ...]:
-    """Every other option that fits, and why the chosen one was taken before it."""
+def passed_over(found: Fit, chosen: Option, *, recorded: bool) -> tuple[Rejection, ...]:
+    """Every other option that fits, and why the chosen one was taken before it.
+
+    `recorded`: it was chosen when the tier began, for the nodes and the room of that time.
+    """
     others = (
         option
         for option in found.options
         if (option.gpu, option.sharding) != (chosen.gpu, chosen.sharding)
     )
-    return tuple(_passed_over(option, chosen) for option in others)
+    return tuple(_passed_over(option, chosen, recorded) for option in others)
 
 
-def _passed_over(option: Option, chosen: Option) -> Rejection:
-    reason, why = _why_not(option, chosen)
+def _passed_over(option: Option, chosen: Option, recorded: bool) -> Rejection:
+    reason, why = _why_not(option, chosen, recorded)
     return Rejection(option.describe(), reason, f"{why}: {option.figures()}")
 
 
-def _why_not(option: Option, chosen: Option) -> tuple[str, str]:
+def _why_not(option: Option, chosen: Option, recorded: bool) -> tuple[str, str]:
     gpus, fewer = option.sharding.gpus, chosen.sharding.gpus
     if option.max_model_len < chosen.max_model_len:
         text = f"holds {option.max_model_len} tokens, and {chosen.max_model_len} are possible"
@@ -195,6 +198,9 @@ def _why_not(option: Option, chosen: Option) -> tuple[str, str]:
         return reasons.MORE_GPUS, f"takes {gpus} GPUs per replica instead of {fewer}"
     if gpus == fewer:
         return reasons.JUST_AS_GOOD, "does as well; replicas may also be placed there"
+    if recorded:
+        kept = f"what the tier began with, {chosen.describe()}, stays until the tier is edited"
+        return reasons.DECIDED_BEFORE, kept
     return reasons.NO_ROOM_NOW, f"has no room now, and {chosen.describe()} has"
 
 

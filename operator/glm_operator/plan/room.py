@@ -84,6 +84,7 @@ class Room:
         self._zones = {node.name: zone_of(node) for node in self._kinds}
         self._held: dict[str, dict[str, int]] = {}
         self._kept: dict[str, dict[str, int]] = {}
+        self._taken: dict[str, dict[str, int]] = {}
         self._open: dict[str, dict[str, int]] = {}
         self._keeps: dict[str, tuple[Kept, ...]] = {}
         self._on_node: dict[tuple[str, str], int] = {}
@@ -116,7 +117,8 @@ class Room:
         twin._kinds, twin._nodes, twin._zones = self._kinds, self._nodes, self._zones
         twin._counted, twin._hosts, twin._well = self._counted, self._hosts, self._well
         twin._held, twin._kept = _copied(self._held), _copied(self._kept)
-        twin._open, twin._keeps = _copied(self._open), dict(self._keeps)
+        twin._taken, twin._keeps = _copied(self._taken), dict(self._keeps)
+        twin._open = _copied(self._open)
         twin._on_node, twin._in_zone = dict(self._on_node), dict(self._in_zone)
         twin._queues = {
             key: (demand, queue.copy()) for key, (demand, queue) in self._queues.items()
@@ -146,6 +148,10 @@ class Room:
         """GPUs of a node that nobody holds, kept ones included; never negative."""
         held = self._held.get(resource, {}).get(node.name, 0)
         return max(0, node.allocatable.get(resource, 0) - held)
+
+    def taken(self, node: Node, resource: str) -> int:
+        """GPUs of a node that replicas took which this plan placed; nobody holds them yet."""
+        return self._taken.get(resource, {}).get(node.name, 0)
 
     def has_free(self, demand: Demand) -> bool:
         """Whether a node has the GPUs, whoever they are kept for: a scheduler would use them."""
@@ -207,6 +213,7 @@ class Room:
         if demand.resources is not None:
             self._allowance.take(demand.resources)
         self._hold(node.name, demand.resource, demand.gpus)
+        _add(self._taken, demand.resource, node.name, demand.gpus)
         self._join(node.name, demand.tier)
         self._requeue(node.name)
         return node

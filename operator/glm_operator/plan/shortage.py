@@ -32,8 +32,10 @@ def _state(room: Room, node: Node, demand: Demand, rank: Rank) -> str:
     if unhealthy:
         return unhealthy
     free = f"has {room.free(node, demand.resource)} free"
+    taken = room.taken(node, demand.resource)
+    mine = [f"{taken} for other replicas of this object"] if taken else []
     kept = _kept(room, node, demand.resource, rank)
-    return ", ".join([free, *kept, *_holders(node, demand.resource)])
+    return ", ".join([free, *mine, *kept, *_holders(node, demand.resource)])
 
 
 def _kept(room: Room, node: Node, resource: str, rank: Rank) -> Iterator[str]:

@@ -53,7 +53,7 @@ def _plan(scene: Scene, tier: TierPlan) -> dict[str, Any]:
     else:
         sized = _sized(resolution.engine, option) | {
             "nodes": list(tier.nodes),
-            "alternatives": _shown(passed_over(resolution.fit, _chosen(resolution))),
+            "alternatives": _shown(_alternatives(resolution)),
         }
     return sized | {"rejected": _shown(resolution.fit.rejected), "help": list(tier.help)}
 
@@ -85,11 +85,11 @@ def _sized(engine: EngineSpec, option: Option) -> dict[str, Any]:
     }
 
 
-def _chosen(resolution: Resolution) -> Option:
-    """The option that was taken, as it was recorded."""
+def _alternatives(resolution: Resolution) -> Sequence[Rejection]:
+    """What fits too, beside the option that was taken, as it was recorded."""
     if resolution.option is None:
         raise ValueError("nothing was taken where nothing fits")
-    return resolution.option
+    return passed_over(resolution.fit, resolution.option, recorded=resolution.recorded)
 
 
 def _shown(rejections: Sequence[Rejection]) -> list[dict[str, str]]:

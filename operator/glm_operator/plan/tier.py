@@ -230,7 +230,7 @@ class TierPlanner:
             nodes=_nodes(moves.keep, made),
             shortage=lacks,
             growth=growth,
-            help=self._relief(base, demand) if lacks and denied is None else (),
+            help=self._relief(base, demand, self._room) if lacks and denied is None else (),
             succeeds=succeeds,
             reason=reasons.WAITING_FOR_GPUS if denied is None else denied.reason,
             limited=shortage(self._room, demand, stand.last) if limited else "",
@@ -261,20 +261,29 @@ class TierPlanner:
         if wanted is None:
             nodes = candidates(base.spec, self._scene.kinds)
             return helps(inputs.ask, inputs.constraints, nodes)
+        if not base.course.held or base.course.reason != reasons.WAITING_FOR_GPUS:
+            return ()
         demand, owed = demand_of(wanted), max(1, promised(base.spec))
-        waits = base.course.held and base.course.reason == reasons.WAITING_FOR_GPUS
-        lacks = waits and self._room.count(demand, owed) < owed
-        return self._relief(base, demand) if lacks else ()
+        rest = self._room.copy()
+        missing = owed - len(rest.place(demand, owed))
+        return self._relief(base, demand, rest, missing, owed) if missing else ()
 
-    def _relief(self, base: TierPlan, demand: Demand) -> tuple[str, ...]:
-        """What would give a replica room that waits for GPUs."""
+    def _relief(
+        self, base: TierPlan, demand: Demand, rest: Room, missing: int = 1, wanted: int = 1
+    ) -> tuple[str, ...]:
+        """What would give replicas room that wait for GPUs.
+
+        Args:
+            rest: the room beside those that have some.
+            missing: how many have none.
+            wanted: how many need room once all are made of something else.
+        """
         inputs = self._inputs(base)
         flash = self._scene.replicas(names.FLASH) if base.name != names.FLASH else ()
         alive = [one for one in flash if not one.terminating and one.bound]
-        return (
-            *fewer_flash(self._room, demand, alive),
-            *relief(inputs.ask, inputs.constraints, self._scene.kinds, self._room),
-        )
+        fewer = fewer_flash(rest, demand, alive) if missing == 1 else ()
+        changes = relief(inputs.ask, inputs.constraints, self._scene.kinds, self._room, wanted)
+        return (*fewer, *changes)
 
     def _inputs(self, base: TierPlan) -> Inputs:
         return Inputs(base.name, base.spec, (), self._scene.defaults)
