@@ -23,6 +23,10 @@ logger = logging.getLogger(__name__)
 STOP_SECONDS = 5.0
 FIRST_PAUSES = (1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0)
 LONGEST_PAUSE = 20.0
+START_SECONDS = 5.0
+"""kopf is at work after this; its tasks are made at once."""
+ORCHESTRATOR = "multidimensional multitasker"
+"""kopf's name for the task under which its watches run, and which ends with the first of them."""
 IDENTITY: Any = names.MANAGER
 """kopf's name for itself among its peers, which are never used."""
 
@@ -117,12 +121,36 @@ class KopfThread:
             self._loop.call_soon_threadsafe(self._tell, None)
 
     def _tell(self, error: Exception | None) -> None:
+        if self._ended.done():
+            return
         if error is None:
             self._ended.set_result(None)
         else:
             self._ended.set_exception(error)
 
     async def _operate(self) -> None:
+        # Made first: kopf cancels every task that is younger than itself.
+        guard = asyncio.create_task(self._guard(), name="guard of kopf")
+        try:
+            await self._run_kopf()
+        finally:
+            guard.cancel()
+
+    async def _guard(self) -> None:
+        """Tell when kopf watches no more.
+
+        A watch that fails for good ends kopf, which then waits for ever for its other watches:
+        they wait for credentials that nobody brings any more.
+        """
+        await asyncio.sleep(START_SECONDS)
+        at_work = [task for task in asyncio.all_tasks() if task.get_name() == ORCHESTRATOR]
+        if at_work:
+            await asyncio.wait(at_work)
+        if not self._stop.is_set():
+            error = RuntimeError("a watch of kopf ended, and with it all others; its log says why")
+            self._loop.call_soon_threadsafe(self._tell, error)
+
+    async def _run_kopf(self) -> None:
         await kopf.operator(
             registry=self._registry,
             settings=kopf_settings(),
