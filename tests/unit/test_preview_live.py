@@ -67,12 +67,30 @@ def test_without_a_cluster_the_way_out_is_named(
     assert "set KUBECONFIG, or give the nodes with --nodes or --node-shape" in err
 
 
-@pytest.mark.parametrize("content", [b"hello", b"a: [", b"\xff\x00\x01", b"[" * 3000])
+def test_a_server_that_does_not_answer_is_named(tmp_path: Path, kubeconfig: Path) -> None:
+    assert "asked at http://127.0.0.1:1: " in planned(tmp_path, "--kubeconfig", str(kubeconfig))[1]
+
+
+def test_a_context_without_a_kubeconfig_is_one_sentence(tmp_path: Path) -> None:
+    code, err = planned(tmp_path, "--context", "nope")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--context is nope, and there is no kubeconfig that could have it" in err
+
+
+NUMBER_AS_SERVER = yaml.safe_dump(
+    CONFIG | {"clusters": [{"name": "here", "cluster": {"server": 5}}]}
+).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [NUMBER_AS_SERVER, b"# A page\n\n- of: [text", b"hello", b"a: [", b"\xff\x00\x01", b"[" * 3000],
+)
 def test_a_file_that_is_no_kubeconfig_is_one_sentence(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "odd").write_bytes(content)
     code, err = planned(tmp_path, "--kubeconfig", str(tmp_path / "odd"))
     assert (code, err.count("\n")) == (2, 1)
-    assert "no cluster can be asked (" in err
+    assert f"no cluster can be asked (kubeconfig {tmp_path / 'odd'}: " in err
 
 
 @pytest.mark.parametrize(("context", "expected"), [("", "default"), ("team", "ml")])

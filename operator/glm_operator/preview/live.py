@@ -33,8 +33,17 @@ USUAL_KUBECONFIG = Path("~/.kube/config")
 FORBIDDEN = 403
 PATIENCE = Backoff(base_seconds=0.2, limit_seconds=1.0, attempts=2)
 """A person waits for the answer: fewer attempts than the operator makes."""
-UNUSABLE_CONFIG = (ConfigException, OSError, yaml.YAMLError, TypeError, ValueError, RecursionError)
-"""What the client raises for a kubeconfig, the last four for a file that is none."""
+UNUSABLE_CONFIG = (
+    ConfigException,
+    OSError,
+    yaml.YAMLError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    RecursionError,
+)
+"""What the client raises for a kubeconfig, the last six for a file that is none."""
 NO_CLUSTER = "set KUBECONFIG, or give the nodes with --nodes or --node-shape"
 
 
@@ -55,12 +64,7 @@ class Target:
 
 def live_question(path: str, target: Target) -> Question:
     """How the object of a file would run on the live cluster. Raises `InvalidInputError`."""
-    try:
-        transport = Transport.load(target.file(), target.context)
-        place = namespace_of(target.file(), target.context)
-    except UNUSABLE_CONFIG as error:
-        detail = " ".join(str(error).split())
-        raise InvalidInputError(f"no cluster can be asked ({detail}): {NO_CLUSTER}") from error
+    transport, place = _connected(target)
     deployment = read_object(path, target.namespace, place)
     try:
         return asyncio.run(_ask(transport, deployment))
@@ -71,7 +75,23 @@ def live_question(path: str, target: Target) -> Question:
         ) from error
 
 
-def _sentence(errors: Sequence[KubeError]) -> str:
+def _connected(target: Target) -> tuple[Transport, str]:
+    """The API server, and the namespace that kubectl would use."""
+    file = target.file()
+    if target.context and not file:
+        raise InvalidInputError(
+            f"--context is {target.context}, and there is no kubeconfig that could have it: give"
+            f" one with --kubeconfig, {NO_CLUSTER}"
+        )
+    try:
+        return Transport.load(file, target.context), namespace_of(file, target.context)
+    except UNUSABLE_CONFIG as error:
+        detail = " ".join(str(error).split())
+        told = f"kubeconfig {file}: {detail}" if file else detail
+        raise InvalidInputError(f"no cluster can be asked ({told}): {NO_CLUSTER}") from error
+
+
+def _sentence(errors: Sequence[KubeError], server: str) -> str:
     told = "; ".join(str(error) for error in errors)
     if errors[0].status == FORBIDDEN:
         return (
@@ -79,13 +99,15 @@ def _sentence(errors: Sequence[KubeError]) -> str:
             " object with what it owns: ask for that right, or give the nodes with --nodes or"
             " --node-shape"
         )
-    return f"{told}; {NO_CLUSTER}"
+    return f"{told}, asked at {server}: {NO_CLUSTER}"
 
 
 async def _ask(transport: Transport, deployment: GLMDeployment) -> Question:
     cluster = KubernetesCluster(transport, workers=8, backoff=PATIENCE)
+    server = transport.connection().server
     try:
         nodes, pods, limits, priorities, stored = await _all(
+            server,
             cluster.find(NODE),
             cluster.find(POD, fields=UNFINISHED),
             read_limits(cluster, deployment.namespace),
@@ -94,7 +116,7 @@ async def _ask(transport: Transport, deployment: GLMDeployment) -> Question:
         )
         around = Around(nodes_of(nodes, pods), limits, priorities=priorities)
         question = about_new(deployment, around)
-        (drivers,) = await _all(read_drivers(cluster, question.observed))
+        (drivers,) = await _all(server, read_drivers(cluster, question.observed))
     finally:
         cluster.close()
     around = replace(around, drivers=drivers)
@@ -112,13 +134,13 @@ async def _priorities(cluster: KubernetesCluster) -> PriorityClasses:
     return PriorityClasses({one["metadata"]["name"]: one["value"] for one in found}, complete=True)
 
 
-async def _all(*calls: Awaitable[Any]) -> list[Any]:
+async def _all(server: str, *calls: Awaitable[Any]) -> list[Any]:
     """All results; every missing right at once, so that nobody has to ask for them one by one."""
     results = await asyncio.gather(*calls, return_exceptions=True)
     failed = [one for one in results if isinstance(one, KubeError)]
     if failed:
         forbidden = [one for one in failed if one.status == FORBIDDEN]
-        raise InvalidInputError(_sentence(forbidden or failed[:1]))
+        raise InvalidInputError(_sentence(forbidden or failed[:1], server))
     for one in results:
         if isinstance(one, BaseException):
             raise one
