@@ -243,6 +243,14 @@ def test_a_file_that_is_no_yaml_is_named(files: Files, content: bytes) -> None:
     assert err.count("\n") == 1
 
 
+def test_two_objects_of_one_name_are_refused(files: Files) -> None:
+    files.write(base(), BIG)
+    files.object.write_text(yaml.safe_dump_all([base(), changed({FLASH: REMOVED})]))
+    code, _, err = files.plan()
+    assert code == 2
+    assert "has 2 objects of kind GLMDeployment: give one" in err
+
+
 def test_a_missing_file_is_named(files: Files) -> None:
     code, _, err = files.plan()
     assert code == 2

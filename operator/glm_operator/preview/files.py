@@ -44,8 +44,9 @@ def read_object(path: str, namespace: str = "", otherwise: str = "") -> GLMDeplo
         namespace: where the object must live; an object that names another one is refused.
         otherwise: where it lives when neither it nor `namespace` says so.
     """
-    shown, documents = _shown(path), _documents(path)
-    found = [document for document in documents if document.get("kind") == names.KIND]
+    shown, written = _shown(path), _written(path)
+    # As written: of two objects with the same name, nobody could say which one is meant.
+    found = [document for document in written if document.get("kind") == names.KIND]
     if len(found) != 1:
         raise InvalidInputError(f"{shown} has {len(found)} objects of kind {names.KIND}: give one")
     try:
@@ -170,11 +171,15 @@ def _shown(path: str) -> str:
 
 
 def _documents(path: str) -> list[Json]:
-    """Every object of a file; lists are taken apart."""
-    loaded = _load(_shown(path), _read(path))
-    found = [one for document in loaded for one in _items(document)]
+    """Every object of a file once; lists are taken apart."""
+    found = _written(path)
     # Lists that overlap are put together with ease, and a pod must not hold its GPUs twice.
     return list({_identity(one, place): one for place, one in enumerate(found)}.values())
+
+
+def _written(path: str) -> list[Json]:
+    """Every object of a file as often as it is there."""
+    return [one for document in _load(_shown(path), _read(path)) for one in _items(document)]
 
 
 def _identity(item: Json, place: int) -> tuple[object, ...]:
