@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from cluster_model import GPU, gpu_node
 from glm_operator import catalog
-from glm_operator.catalog import Format, Sharding, gpus
+from glm_operator.catalog import Format, Sharding, gpus, memory
 from glm_operator.plan.advice import helps
 from glm_operator.plan.fit import Fit, fit
 from glm_operator.plan.hosting import Hosting
@@ -105,7 +106,7 @@ def test_the_headroom_is_what_one_full_request_leaves() -> None:
     [
         ("GLM-4.6V", "FP8", H100, 1, 1, "102.4 GiB of weights and 6.0 GiB of reserve"),
         ("GLM-4.6V-Flash", "BF16", L4, 1, 1, "are 4.9 GiB too much"),
-        ("GLM-4.6V", "FP8", H100, 4, 8, "needs 8 free GPUs on one node, and these have 4"),
+        ("GLM-4.6V", "FP8", H100, 4, 8, "needs 8 GPUs on one node, and these have 4"),
         ("GLM-4.6V", "FP8", H100, 8, 3, "8 key-value heads"),
     ],
 )
@@ -286,7 +287,7 @@ def test_nodes_without_the_resource_are_not_mentioned() -> None:
     ("node", "words"),
     [
         (gpu_node("n", 8), ""),
-        (gpu_node("n", 1), "needs 2 free GPUs on one node, and these have 1"),
+        (gpu_node("n", 1), "needs 2 GPUs on one node, and these have 1"),
         (gpu_node("n", 8, *L4), "too much"),
         (Node("n", allocatable={GPU: 8}), "no GPU labels"),
     ],
@@ -300,3 +301,56 @@ def test_a_rebooted_node_without_gpus_hosts_nothing_though_its_sister_does() -> 
     hosting = Hosting(engine())
     sound, rebooted = gpu_node("a", 8), gpu_node("b", 0)
     assert [bool(hosting.refusal(one)) for one in (sound, rebooted, sound)] == [False, True, False]
+
+
+def test_a_recorded_size_stays_hosted_by_the_gpu_it_was_computed_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = gpu_node("n", 1, *H200)
+    option = sized("GLM-4.6V", "FP8", H200, 1).options[0]
+    recorded = engine(tensor=1, max_model_len=option.max_model_len, gpu_bytes=option.gpu_bytes)
+    # A later version that knows the reserve better.
+    monkeypatch.setattr(memory, "RESERVE_BYTES", memory.RESERVE_BYTES + (1 << 28))
+    assert Hosting(recorded).refusal(node) == ""
+    assert "of reserve" in Hosting(replace(recorded, gpu_bytes=0)).refusal(node)
+    smaller = gpu_node("m", 1, "NVIDIA-H100-NVL", 95_830)
+    assert "of reserve" in Hosting(recorded).refusal(smaller)
+
+
+def test_the_gpu_that_a_size_was_computed_for_names_no_revision() -> None:
+    assert engine(gpu_bytes=1 << 36).revision() == engine().revision()
+
+
+@pytest.mark.parametrize(
+    ("cpu_milli", "gibibytes", "words"),
+    [
+        (0, 0, ""),
+        (8000, 44, ""),
+        (4000, 64, "gives pods 4 CPUs and 64.0 GiB of memory, and a replica asks for 8 CPUs"),
+        (8000, 16, "gives pods 8 CPUs and 16.0 GiB of memory"),
+    ],
+)
+def test_a_node_with_too_little_cpu_or_memory_hosts_nothing(
+    cpu_milli: int, gibibytes: int, words: str
+) -> None:
+    node = replace(gpu_node("n", 8), cpu_milli=cpu_milli, memory_bytes=gibibytes << 30)
+    hosting = Hosting(engine(cpu="8", memory="44Gi"))
+    refusal = hosting.refusal(node)
+    assert (words in refusal) if words else refusal == ""
+    assert bool(hosting.hosts([node])) is (refusal == "")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "first"),
+    [
+        (Constraints(GPU, ("gone",)), "other nodes in placement.nodeNames, or none"),
+        (Constraints(GPU, (), {"pool": "b"}), "placement.nodeSelector without pool=b"),
+        (Constraints(GPU), "a toleration of the taint team in placement.tolerations"),
+    ],
+)
+def test_placement_that_alone_is_in_the_way_is_named_before_a_purchase(
+    wanted: Constraints, first: str
+) -> None:
+    taints = (Taint("team", "", "NoSchedule"),) if wanted == Constraints(GPU) else ()
+    node = replace(gpu_node("n", 8), taints=taints)
+    assert helps(FLAGSHIP_FP8, wanted, [node])[0] == first

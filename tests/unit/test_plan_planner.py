@@ -391,3 +391,21 @@ def test_a_pod_that_the_scheduler_has_not_placed_yet_is_given_its_room() -> None
     made.change(next(iter(made.pods)), node="", bound=False)
     made.edit(tiers__flagship__replicas=2)
     assert not [one for one in made.plan().actions if isinstance(one, CreatePod)]
+
+
+def test_a_context_that_is_short_for_want_of_room_is_told_with_the_way_out() -> None:
+    made = cluster(8, flagship={**FLAGSHIP, "context": {"fullLengthSequences": 4}})
+    made.set_node("node-1", holds=(Hold(GPU, 6, "ml", "other-pod", "u"),))
+    made.settle()
+    shown = made.status["plan"]["flagship"]
+    assert shown["tensor"] == 2
+    assert "waits for room instead" in shown["warnings"][0]
+    assert {one["reason"] for one in shown["alternatives"]} == {"DecidedBefore"}
+
+
+def test_nodes_with_too_little_memory_are_told_before_a_pod_is_made() -> None:
+    made = cluster(8)
+    made.set_node("node-1", memory_bytes=16 << 30)
+    assert made.reconcile().actions == ()
+    message = condition(made, "Planned")["message"]
+    assert "no node of this cluster may host it: node-1 gives pods" in message

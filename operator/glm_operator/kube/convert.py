@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from glm_operator.api import names
-from glm_operator.api.quantities import whole
+from glm_operator.api.quantities import exact, whole
 from glm_operator.kube import limits
 from glm_operator.plan import times
 from glm_operator.plan.observed import Hold, Node, Replica, Revision, Taint
@@ -114,7 +114,8 @@ def holds_of(pod: Raw) -> tuple[Hold, ...]:
 
 def node_of(node: Raw, holds: Iterable[Hold] = ()) -> Node:
     """A node, with what is held on it."""
-    spec, status = node.get("spec", {}), node.get("status", {})
+    spec = node.get("spec", {})
+    allocatable = node.get("status", {}).get("allocatable") or {}
     taints = tuple(
         Taint(taint["key"], taint.get("value", ""), taint["effect"])
         for taint in spec.get("taints") or ()
@@ -125,7 +126,9 @@ def node_of(node: Raw, holds: Iterable[Hold] = ()) -> Node:
         taints=taints,
         ready=condition(node, "Ready").get("status") == "True",
         unschedulable=bool(spec.get("unschedulable")),
-        allocatable=extended(status.get("allocatable") or {}),
+        allocatable=extended(allocatable),
+        cpu_milli=int(1000 * (exact(allocatable.get("cpu")) or 0)),
+        memory_bytes=int(exact(allocatable.get("memory")) or 0),
         holds=tuple(holds),
     )
 

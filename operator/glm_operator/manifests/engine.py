@@ -50,6 +50,9 @@ class EngineSpec:
     """Requests of full length that the KV cache must hold at once."""
     max_num_seqs: int = 0
     """Requests that run at once; 0: vLLM's default."""
+    gpu_bytes: int = 0
+    """Memory of the GPU that the size was computed for: as much holds it, whatever a later version
+    computes. 0: unknown. It names no revision, because no pod is made of it."""
     thinking: bool = True
     max_output_tokens: int = 16384
     extra_args: tuple[str, ...] = ()
@@ -108,6 +111,7 @@ class EngineSpec:
         Fields at their default take no part: one that a later version adds changes no name.
         """
         data, defaults = self.to_data(), _DEFAULTS
+        del data["gpu_bytes"]
         told = {key: value for key, value in data.items() if value != defaults.get(key, ...)}
         return canonical_hash(told)[:REVISION_LENGTH]
 

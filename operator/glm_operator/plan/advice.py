@@ -25,7 +25,25 @@ def helps(ask: Ask, wanted: Constraints, nodes: Iterable[Node]) -> tuple[str, ..
     """Changes of which each alone makes a tier fit, in words that follow "it would fit with"."""
     shape = smallest_node(ask, wanted.resource)
     of_node = [f"a node of {shape}"] if shape else []
-    return (*_helps(ask, wanted, Kinds.of(nodes), lambda option: True), *of_node)
+    kinds = Kinds.of(nodes)
+    changes = _helps(ask, wanted, kinds, lambda option: True)
+    return (*changes, *_other_placement(ask, wanted, kinds), *of_node)
+
+
+def _other_placement(ask: Ask, wanted: Constraints, kinds: Kinds) -> Iterator[str]:
+    """What of the tier's placement alone keeps it from nodes where it would fit."""
+    if wanted.node_names:
+        wider = replace(wanted, node_names=())
+        if fit(ask, wider, kinds).options:
+            yield "other nodes in placement.nodeNames, or none"
+    for key, value in sorted((wanted.node_selector or {}).items()):
+        others = {name: one for name, one in (wanted.node_selector or {}).items() if name != key}
+        if fit(ask, replace(wanted, node_selector=others), kinds).options:
+            yield f"placement.nodeSelector without {key}={value}"
+    for taint in sorted({taint.key for node in kinds for taint in node.taints}):
+        tolerations = (*wanted.tolerations, {"key": taint, "operator": "Exists"})
+        if fit(ask, replace(wanted, tolerations=tolerations), kinds).options:
+            yield f"a toleration of the taint {taint} in placement.tolerations"
 
 
 def relief(

@@ -30,6 +30,7 @@ def demand_of(engine: EngineSpec, hole: int = 0) -> Demand:
         hole,
         hosting=hosting.key,
         resources=resources_of(engine),
+        refusal=hosting.refusal,
     )
 
 

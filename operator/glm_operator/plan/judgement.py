@@ -315,7 +315,9 @@ def _degraded(scene: Scene, tiers: Sequence[TierPlan]) -> Condition:
         if tier.shortage:
             message = f"{tier.name} {tier.shortage}."
             return Condition(DEGRADED, TRUE, reasons.REPLICAS_MISSING, message)
-    return Condition(DEGRADED, FALSE, reasons.HEALTHY, "Everything that should run runs.")
+    runs = any(tier.fleet.all for tier in tiers)
+    message = "Everything that should run runs." if runs else "Nothing runs that could be degraded."
+    return Condition(DEGRADED, FALSE, reasons.HEALTHY, message)
 
 
 def _ready(

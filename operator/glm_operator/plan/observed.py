@@ -50,6 +50,10 @@ class Node:
     unschedulable: bool = False
     allocatable: Mapping[str, int] = field(default_factory=dict)
     """GPU-like extended resources only: resource name -> count."""
+    cpu_milli: int = 0
+    """Thousandths of a CPU that all its pods together may ask for; 0: unknown."""
+    memory_bytes: int = 0
+    """The same of memory; 0: unknown."""
     holds: tuple[Hold, ...] = ()
 
 

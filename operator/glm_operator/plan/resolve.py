@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from glm_operator import catalog
@@ -117,7 +117,8 @@ def read_record(revision: Revision) -> tuple[EngineSpec, Option]:
     values = {key: value for key, value in stored.items() if key in known}
     values["warnings"] = tuple(values.get("warnings", ()))
     option = Option(**values)
-    return EngineSpec.from_data(revision.data), option
+    engine = EngineSpec.from_data(revision.data)
+    return replace(engine, gpu_bytes=engine.gpu_bytes or option.gpu_bytes), option
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,8 @@ def resolve(
     if chosen is None:
         return Resolution(None, None, found, inputs)
     option, engine = chosen
-    return Resolution(engine, option, found, inputs, engine.revision())
+    told = _warned(option, found.options[0])
+    return Resolution(engine, told, found, inputs, engine.revision())
 
 
 def _tolerations(tier: AnyTier) -> tuple[dict[str, str], ...]:
@@ -190,6 +192,8 @@ def _passed_over(option: Option, chosen: Option, recorded: bool) -> Rejection:
 
 
 def _why_not(option: Option, chosen: Option, recorded: bool) -> tuple[str, str]:
+    if option.max_model_len > chosen.max_model_len:
+        return _why_not_longer(option, chosen, recorded)
     gpus, fewer = option.sharding.gpus, chosen.sharding.gpus
     if option.max_model_len < chosen.max_model_len:
         text = f"holds {option.max_model_len} tokens, and {chosen.max_model_len} are possible"
@@ -198,10 +202,27 @@ def _why_not(option: Option, chosen: Option, recorded: bool) -> tuple[str, str]:
         return reasons.MORE_GPUS, f"takes {gpus} GPUs per replica instead of {fewer}"
     if gpus == fewer:
         return reasons.JUST_AS_GOOD, "does as well; replicas may also be placed there"
+    return _why_not_longer(option, chosen, recorded)
+
+
+def _why_not_longer(option: Option, chosen: Option, recorded: bool) -> tuple[str, str]:
+    """Why an option was not taken that is better than the chosen one."""
     if recorded:
         kept = f"what the tier began with, {chosen.describe()}, stays until the tier is edited"
         return reasons.DECIDED_BEFORE, kept
     return reasons.NO_ROOM_NOW, f"has no room now, and {chosen.describe()} has"
+
+
+def _warned(option: Option, best: Option) -> Option:
+    """The option with a warning where it holds less than one that has no room now."""
+    if option.max_model_len >= best.max_model_len:
+        return option
+    warning = (
+        f"it holds {option.max_model_len} of {best.max_model_len} tokens, because"
+        f" {best.describe()} has no room now, and it stays so until the tier is edited;"
+        f" context.maxModelLen: {best.max_model_len} waits for room instead"
+    )
+    return replace(option, warnings=(*option.warnings, warning))
 
 
 def sized_engine(wanted: Inputs, option: Option) -> EngineSpec:
@@ -222,6 +243,7 @@ def sized_engine(wanted: Inputs, option: Option) -> EngineSpec:
         max_model_len=option.max_model_len,
         fp8_kv_cache=option.fp8_kv_cache,
         max_num_seqs=option.max_num_seqs,
+        gpu_bytes=option.gpu_bytes,
         group_size=tier.model.group_size,
         full_length_sequences=tier.context.full_length_sequences,
         tool_call_parser=model.tool_call_parser,
@@ -263,7 +285,7 @@ def _size_of(engine: EngineSpec) -> Option:
     """The size of a recorded engine, so that only other things are compared."""
     return Option(
         gpu="",
-        gpu_bytes=0,
+        gpu_bytes=engine.gpu_bytes,
         tensor=engine.tensor,
         max_model_len=engine.max_model_len,
         kv_tokens=0,

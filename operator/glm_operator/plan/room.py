@@ -39,6 +39,8 @@ class Demand:
     """So many replicas come in the tier's own place in the order; see `later`."""
     later: Rank | None = None
     """The place of replicas beyond `owed`; None: the same."""
+    refusal: Callable[[Node], str] = lambda node: ""
+    """Why a node is not among `hosts`, as a sentence."""
     resources: Resources | None = None
     """What its pod asks for, which the namespace has to admit; None: it admitted it already."""
 
@@ -334,6 +336,11 @@ class Room:
             if name in self._well_hosts(demand):
                 for zone, cost in self._costs(demand, (name,)):
                     queue.push(zone, cost)
+
+    def offering(self, resource: str) -> list[Node]:
+        """The nodes that have such GPUs, by name."""
+        found = [node for node in self._nodes.values() if node.allocatable.get(resource)]
+        return sorted(found, key=lambda node: node.name)
 
     def could_host(self, demand: Demand) -> Sequence[Node]:
         """Nodes that could host a replica, were they empty and well."""

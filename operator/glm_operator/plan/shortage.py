@@ -18,13 +18,20 @@ def shortage(room: Room, demand: Demand, rank: Rank) -> str:
     need = f"needs {gpus_text(demand.gpus)} on one node"
     possible = [node for node in room.could_host(demand) if demand.resource in node.allocatable]
     if not possible:
-        return f"{need}; no node of this cluster may host it"
+        return f"{need}; no node of this cluster may host it{_first_refusal(room, demand)}"
 
     def distance(node: Node) -> tuple[bool, int, str]:
         return bool(health_refusal(node)), -room.free(node, demand.resource), node.name
 
     best = min(possible, key=distance)
     return f"{need}; best node {best.name} {_state(room, best, demand, rank)}"
+
+
+def _first_refusal(room: Room, demand: Demand) -> str:
+    """Why the first node with the GPUs cannot host it, after the sentence that says none can."""
+    told = ((node.name, demand.refusal(node)) for node in room.offering(demand.resource))
+    name, why = next(((name, why) for name, why in told if why), ("", ""))
+    return f": {name} {why}" if why else ""
 
 
 def _state(room: Room, node: Node, demand: Demand, rank: Rank) -> str:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from glm_operator import catalog
 from glm_operator.api import reasons
 from glm_operator.catalog import Budget, Format, Sharding
-from glm_operator.plan.placement import gpus_text
 
 GIB = 1 << 30
 AUTO = "Auto"
@@ -127,6 +126,8 @@ class Misfit:
     """How far it is from fitting: kind of lack, then GPUs or bytes."""
 
 
+LARGEST_NODE = 8
+"""GPUs of the largest nodes commonly sold; a size that needs more is not near to fitting."""
 GPUS_LACK, MEMORY_LACKS, BOTH_LACK = range(3)
 """Kinds of lack: with more of the same GPUs it would fit; each GPU is too small; both."""
 
@@ -142,8 +143,10 @@ def size(ask: Ask, shape: Shape, sharding: Sharding, fp8_kv: bool) -> Option | M
     budget = budget_of(ask, shape.gpu, sharding, fp8_kv)
     lacking = lacks(ask, budget)
     if sharding.gpus > shape.gpus:
-        message = f"needs {gpus_text(sharding.gpus)} on one node, and these have {shape.gpus}"
-        kind = GPUS_LACK if lacking <= 0 else BOTH_LACK
+        gpus = "1 GPU" if sharding.gpus == 1 else f"{sharding.gpus} GPUs"
+        message = f"needs {gpus} on one node, and these have {shape.gpus}"
+        sold = sharding.gpus <= LARGEST_NODE
+        kind = GPUS_LACK if lacking <= 0 and sold else BOTH_LACK
         return Misfit(reasons.TOO_FEW_GPUS, message, (kind, sharding.gpus - shape.gpus))
     if lacking > 0:
         message = _too_little(ask, budget)

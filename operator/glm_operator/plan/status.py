@@ -51,15 +51,15 @@ def _plan(scene: Scene, tier: TierPlan) -> dict[str, Any]:
     if resolution.engine is None or option is None:
         sized: dict[str, Any] = {"model": tier.spec.model.preset}
     else:
-        sized = _sized(resolution.engine, option) | {
+        sized = _sized(resolution.engine, resolution.option or option, option) | {
             "nodes": list(tier.nodes),
             "alternatives": _shown(_alternatives(resolution)),
         }
     return sized | {"rejected": _shown(resolution.fit.rejected), "help": list(tier.help)}
 
 
-def _sized(engine: EngineSpec, option: Option) -> dict[str, Any]:
-    """An engine and what it comes to on its GPUs."""
+def _sized(engine: EngineSpec, recorded: Option, option: Option) -> dict[str, Any]:
+    """An engine as it was sized and what it comes to on its GPUs."""
     model, form = catalog.get(engine.preset), catalog.Format(engine.quantization, engine.group_size)
     return {
         "model": engine.preset,
@@ -81,7 +81,7 @@ def _sized(engine: EngineSpec, option: Option) -> dict[str, Any]:
         "memory": engine.memory,
         "sharedMemoryBytes": engine.shm_bytes,
         "checkpointBytes": catalog.checkpoint_bytes(model, form),
-        "warnings": list(option.warnings),
+        "warnings": list(dict.fromkeys((*recorded.warnings, *option.warnings))),
     }
 
 

@@ -61,6 +61,8 @@ def has_room_now(before: Node | None, after: Node | None) -> bool:
         return True
     if (before.labels, before.taints) != (after.labels, after.taints):
         return True
+    if after.cpu_milli > before.cpu_milli or after.memory_bytes > before.memory_bytes:
+        return True
     return any(
         count > before.allocatable.get(resource, 0) for resource, count in after.allocatable.items()
     )
