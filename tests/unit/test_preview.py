@@ -243,6 +243,47 @@ def test_a_file_that_is_no_yaml_is_named(files: Files, content: bytes) -> None:
     assert err.count("\n") == 1
 
 
+def test_a_list_without_pods_says_that_all_gpus_count_as_free(files: Files) -> None:
+    files.write(base(), BIG)
+    note = "the list holds no pods, so all GPUs count as free"
+    assert note in json.loads(files.plan("-o", "json")[1])["notes"][0]
+    files.write(base(), BIG, pod("a", "gpu-1", 1))
+    assert json.loads(files.plan("-o", "json")[1])["notes"] == []
+
+
+def test_an_empty_list_is_a_cluster_whose_first_node_an_autoscaler_makes(files: Files) -> None:
+    asked = {"provisioning": "NodeAutoscaler", "nodeAutoscaler": {"nodeShape": "8xH100-80GB"}}
+    files.write(changed({FLASH: REMOVED, f"{FLAGSHIP}.placement": asked}))
+    code, out, _ = files.plan("-o", "json")
+    assert (code, json.loads(out)["reason"]) == (3, "WaitingForNodes")
+    files.nodes.write_text("")
+    assert files.plan()[0] == 2
+
+
+def test_nodes_that_are_cordoned_or_not_ready_are_named(files: Files) -> None:
+    cordoned, broken = node("a", "NVIDIA-L4", 4), node("b", "NVIDIA-L4", 4)
+    cordoned["spec"] = {"unschedulable": True}
+    broken["status"]["conditions"][0]["status"] = "False"
+    files.write(base(), BIG, cordoned, broken, pod("a", "gpu-1", 1))
+    notes = json.loads(files.plan("-o", "json")[1])["notes"]
+    assert notes == ["not used now: a (cordoned), b (not ready)"]
+
+
+def test_the_head_says_what_was_planned_on(files: Files) -> None:
+    files.write(base(), BIG)
+    head = " ".join(files.plan()[1].split())
+    assert f"Planned on the nodes of {files.nodes} with glm-operator " in head
+    assert "no figure was compared with a GPU yet (docs/sizing.md)." in head
+
+
+def test_the_sum_is_told_where_tiers_fit_alone_and_not_together(files: Files) -> None:
+    files.write(base(), node("gpu-1", "NVIDIA-H100-80GB-HBM3", 2), pod("a", "gpu-1", 0))
+    code, out, _ = files.plan()
+    assert code == 3
+    asked = "together they need 3 GPUs (nvidia.com/gpu), and these nodes have 2 (2 free)"
+    assert " ".join(out.split()).startswith(f"fits, and has no room now: {asked}")
+
+
 def test_two_objects_of_one_name_are_refused(files: Files) -> None:
     files.write(base(), BIG)
     files.object.write_text(yaml.safe_dump_all([base(), changed({FLASH: REMOVED})]))

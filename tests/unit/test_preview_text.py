@@ -14,7 +14,7 @@ from glm_operator.api.enums import Quantization
 from glm_operator.api.v1alpha1 import GLMDeployment
 from glm_operator.catalog import GPU, GPUS
 from glm_operator.plan.edits import Effect, TierEdit
-from glm_operator.preview.report import Around, Report, about_new
+from glm_operator.preview.report import Around, Basis, Report, about_new
 from glm_operator.preview.shapes import nodes_of_shapes
 from glm_operator.preview.table import render
 from glm_operator.preview.text import columns, terminal_width, wrapped
@@ -128,6 +128,46 @@ def test_an_edit_that_waits_for_its_mode_says_so(mode: str) -> None:
     edit = TierEdit("flash", Effect.RESTARTS, 2, ("model.uri",))
     text = render(Report(True, "Fits", "It fits.", {}, (edit,), mode), "table", 100)
     assert f"Applied to what runs, once mode is Live and not {mode}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("effect", "sentence"),
+    [
+        (Effect.REMOVED, "flash: is removed; no replica runs"),
+        (Effect.ADDED, "flash: is added; starts with no replica"),
+    ],
+)
+def test_an_edit_without_replicas_is_plain_english(effect: Effect, sentence: str) -> None:
+    report = Report(True, "Fits", "It fits.", {}, (TierEdit("flash", effect, 0),))
+    assert f"  {sentence}\n" in render(report, "table", 100)
+    assert report.document()["edits"][0]["message"] == sentence
+
+
+def growing(most: int) -> Any:
+    return changed({f"{FLASH}.scaling": {"minReplicas": 1, "maxReplicas": most}})
+
+
+@pytest.mark.parametrize(("most", "possible"), [(3, ""), (4, ""), (5, "4"), (8, "4"), (256, "4")])
+def test_growth_beyond_the_nodes_is_warned_of(most: int, possible: str) -> None:
+    report = planned(growing(most), ["8xL40S-48GB"])
+    warnings = " ".join(report.tiers["flash"].get("warnings", ()))
+    told = f"flash may grow to {most} replicas ({most} GPUs), and these nodes have room for 4"
+    assert (report.fits, told in warnings) == (True, bool(possible))
+
+
+def test_a_tenth_of_a_cpu_is_not_rounded_up() -> None:
+    (name, tier) = next(iter(planned(base(), ["8xH100-80GB"]).tiers.items()))
+    report = Report(True, "Fits", "It fits.", {name: tier | {"cpu": "100m"}})
+    assert report.totals()["cpu"] == 0.1
+    assert "; 0.1 CPU and 44.0 GiB of host" in " ".join(render(report, "table", 100).split())
+
+
+def test_nodes_that_nobody_has_yet_have_no_now() -> None:
+    deployment = GLMDeployment.parse(base())
+    nodes = nodes_of_shapes(["2xH100-80GB"], deployment)
+    around = Around(nodes, basis=Basis("the node shape 2xH100-80GB", "1", described=True))
+    text = render(about_new(deployment, around).answer(False), "table", 100)
+    assert text.startswith("does not fit together: together they need 3 GPUs (nvidia.com/gpu), and")
 
 
 def test_a_report_sends_nobody_to_a_status() -> None:

@@ -7,10 +7,11 @@ import sys
 
 from glm_operator.preview.errors import InvalidInputError
 from glm_operator.preview.files import STANDARD_INPUT, read_around, read_object
-from glm_operator.preview.report import Around, Question, about_new
+from glm_operator.preview.report import Around, Basis, Question, about_new
 from glm_operator.preview.shapes import SPELLING, nodes_of_shapes
 from glm_operator.preview.table import render
 from glm_operator.preview.text import terminal_width
+from glm_operator.preview.version import version
 
 EXIT_OK = 0
 EXIT_BAD_INPUT = 2
@@ -70,7 +71,9 @@ def _question(options: argparse.Namespace) -> Question:
     if options.nodes is not None:
         around = read_around(options.nodes, deployment)
     else:
-        around = Around(nodes_of_shapes(options.node_shape, deployment))
+        text = f"the node shape {', '.join(options.node_shape)}"
+        basis = Basis(text, version(), described=True)
+        around = Around(nodes_of_shapes(options.node_shape, deployment), basis=basis)
     return about_new(deployment, around)
 
 

@@ -23,10 +23,12 @@ from glm_operator.kube.convert import (
     priority_class_of,
 )
 from glm_operator.kube.limits import items_of, limits_of, quota_of, resources_of
+from glm_operator.plan.newnodes import policy_of
 from glm_operator.plan.observed import PriorityClasses
 from glm_operator.plan.quota import Allowance, Limits
 from glm_operator.preview.errors import InvalidInputError
-from glm_operator.preview.report import Around
+from glm_operator.preview.report import Around, Basis
+from glm_operator.preview.version import version
 
 Json = Mapping[str, Any]
 
@@ -77,11 +79,12 @@ def read_around(path: str, deployment: GLMDeployment) -> Around:
     Raises:
         InvalidInputError: the file has no nodes, or something that cannot be read.
     """
-    shown, documents = _shown(path), _documents(path)
+    shown, loaded = _shown(path), _load(_shown(path), _read(path))
+    documents = _once(one for document in loaded for one in _items(document))
     by_kind: dict[str, list[Json]] = defaultdict(list)
     for document in documents:
         by_kind[str(document.get("kind"))].append(document)
-    if not by_kind["Node"]:
+    if not by_kind["Node"] and not _may_be_empty(loaded, deployment):
         raise InvalidInputError(
             f"{shown} is not a node list: it has {_counted(documents)}; write"
             f" `{NODES_COMMAND}` into it"
@@ -98,7 +101,21 @@ def read_around(path: str, deployment: GLMDeployment) -> Around:
         _limits(by_kind, deployment),
         frozenset(str(one["spec"]["driver"]) for one in by_kind["ResourceSlice"]),
         _priorities(by_kind["PriorityClass"]),
+        Basis(f"the nodes of {shown}", version(), notes=_notes(by_kind)),
     )
+
+
+def _may_be_empty(loaded: Iterable[Any], deployment: GLMDeployment) -> bool:
+    """Whether an empty list is a cluster without nodes: a node autoscaler would make the first."""
+    if not any(policy_of(tier) for _, tier in deployment.spec.tiers.items()):
+        return False
+    return any(isinstance(one, Mapping) and one.get("items") == [] for one in loaded)
+
+
+def _notes(by_kind: Mapping[str, list[Json]]) -> tuple[str, ...]:
+    if by_kind["Pod"] or not by_kind["Node"]:
+        return ()
+    return (f"the list holds no pods, so all GPUs count as free: write `{NODES_COMMAND}` into it",)
 
 
 def _priorities(classes: list[Json]) -> PriorityClasses:
@@ -170,11 +187,10 @@ def _shown(path: str) -> str:
     return "standard input" if path == STANDARD_INPUT else path
 
 
-def _documents(path: str) -> list[Json]:
-    """Every object of a file once; lists are taken apart."""
-    found = _written(path)
+def _once(items: Iterable[Json]) -> list[Json]:
+    """Every object once."""
     # Lists that overlap are put together with ease, and a pod must not hold its GPUs twice.
-    return list({_identity(one, place): one for place, one in enumerate(found)}.values())
+    return list({_identity(one, place): one for place, one in enumerate(items)}.values())
 
 
 def _written(path: str) -> list[Json]:

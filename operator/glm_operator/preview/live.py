@@ -27,7 +27,8 @@ from glm_operator.kube.transport import Transport, namespace_of
 from glm_operator.plan.observed import Observed, PriorityClasses
 from glm_operator.preview.errors import InvalidInputError
 from glm_operator.preview.files import read_object
-from glm_operator.preview.report import Around, Question, about_edit, about_new
+from glm_operator.preview.report import Around, Basis, Question, about_edit, about_new
+from glm_operator.preview.version import version
 
 USUAL_KUBECONFIG = Path("~/.kube/config")
 FORBIDDEN = 403
@@ -67,7 +68,8 @@ def live_question(path: str, target: Target) -> Question:
     transport, place = _connected(target)
     deployment = read_object(path, target.namespace, place)
     try:
-        return asyncio.run(_ask(transport, deployment))
+        chosen = f"context {target.context}" if target.context else "the current context"
+        return asyncio.run(_ask(transport, deployment, chosen))
     except InvalidObject as error:
         raise InvalidInputError(
             f"{deployment.namespace}/{deployment.name} is stored in a form that this version does"
@@ -102,7 +104,7 @@ def _sentence(errors: Sequence[KubeError], server: str) -> str:
     return f"{told}, asked at {server}: {NO_CLUSTER}"
 
 
-async def _ask(transport: Transport, deployment: GLMDeployment) -> Question:
+async def _ask(transport: Transport, deployment: GLMDeployment, chosen: str) -> Question:
     cluster = KubernetesCluster(transport, workers=8, backoff=PATIENCE)
     server = transport.connection().server
     try:
@@ -114,7 +116,12 @@ async def _ask(transport: Transport, deployment: GLMDeployment) -> Question:
             _priorities(cluster),
             _owned(cluster, deployment),
         )
-        around = Around(nodes_of(nodes, pods), limits, priorities=priorities)
+        around = Around(
+            nodes_of(nodes, pods),
+            limits,
+            priorities=priorities,
+            basis=Basis(f"the cluster at {server} ({chosen})", version()),
+        )
         question = about_new(deployment, around)
         (drivers,) = await _all(server, read_drivers(cluster, question.observed))
     finally:

@@ -17,18 +17,36 @@ from glm_operator.api.tier import AnyTier
 from glm_operator.api.v1alpha1 import GLMDeployment
 from glm_operator.plan import newnodes
 from glm_operator.plan.admission import courses
-from glm_operator.plan.edits import TierEdit, edits, recorded_defaults
+from glm_operator.plan.edits import Effect, TierEdit, edits, recorded_defaults
 from glm_operator.plan.observed import Defaults, Node, Observed, PriorityClasses
 from glm_operator.plan.planner import plan, room_of, scene_of
 from glm_operator.plan.quota import UNLIMITED, Limits
 from glm_operator.plan.resolve import Inputs
-from glm_operator.plan.tier import promised, scaled_by_operator
+from glm_operator.plan.tier import promised
+from glm_operator.preview import notes
 from glm_operator.preview.explain import candidates
 
 Json = dict[str, Any]
 
 _MORE = re.compile(r" \(\d+ more in status\.plan\)")
 """Where a status sends its reader for what is part of a report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What an answer is about."""
+
+    text: str = ""
+    """In words, such as `the nodes of cluster.json`."""
+    version: str = ""
+    """Of glm-operator."""
+    described: bool = False
+    """Whether nobody has the nodes yet, so that there is no now to speak of."""
+    notes: tuple[str, ...] = ()
+    """What the reader must know of it."""
+
+
+NOTHING_SAID = Basis()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +63,11 @@ class Report:
     """What applying the object would do to replicas that run."""
     mode: str = Mode.LIVE.value
     """The object's own mode; nothing happens to replicas before it is Live."""
+    shortfall: str = ""
+    """The sum of what is lacking, where every tier fits alone and not together."""
+    notes: tuple[str, ...] = ()
+    """What else the reader must know of the nodes."""
+    basis: Basis = NOTHING_SAID
 
     @property
     def waits(self) -> bool:
@@ -60,7 +83,11 @@ class Report:
             "tiers": dict(self.tiers),
             "totals": self.totals(),
             "mode": self.mode,
-            "edits": [one.document() for one in self.edits],
+            "edits": [one.document() | {"message": told(one)} for one in self.edits],
+            "shortfall": self.shortfall,
+            "notes": list(self.notes),
+            "plannedOn": self.basis.text,
+            "version": self.basis.version,
         }
 
     def totals(self) -> Json:
@@ -75,16 +102,24 @@ class Report:
             "maxGpus": sum(tier["maxGpus"] for tier in sized),
             "gpusByProduct": dict(gpus),
             "nodes": len(nodes),
-            "cpu": _total(sized, "cpu"),
-            "memoryBytes": _total(sized, "memory"),
+            "cpu": float(_total(sized, "cpu")),
+            "memoryBytes": ceil(_total(sized, "memory")),
             "checkpointBytes": sum(tier["checkpointBytes"] for tier in sized),
         }
 
 
-def _total(tiers: Iterable[Json], key: str) -> int:
-    """The sum of a quantity over all replicas, rounded up."""
+def told(edit: TierEdit) -> str:
+    """An edit in words."""
+    if edit.replicas == 0 and edit.effect in (Effect.ADDED, Effect.REMOVED):
+        none = "starts with no replica" if edit.effect is Effect.ADDED else "no replica runs"
+        return f"{edit.tier}: is {edit.effect.value.lower()}; {none}"
+    return edit.sentence()
+
+
+def _total(tiers: Iterable[Json], key: str) -> Fraction:
+    """The sum of a quantity over all replicas."""
     each = ((exact(tier[key]) or Fraction(0)) * int(tier["replicas"]) for tier in tiers)
-    return ceil(sum(each, Fraction(0)))
+    return sum(each, Fraction(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +133,12 @@ class Question:
     """What the object itself says; it is planned in mode Plan."""
     stored: GLMDeployment | None = None
     """The object that `observed.object` is an edit of; None: it is new."""
+    basis: Basis = NOTHING_SAID
 
     def answer(self, explain: bool) -> Report:
         """Ask the planner. `explain`: with the arithmetic."""
         found = replace(_report(self.observed, self.now, self.defaults), mode=self.mode.value)
+        found = _noted(found, self)
         if self.stored is not None:
             made = edits(self.stored, self.observed, self.now, self.defaults)
             found = replace(found, edits=made)
@@ -121,6 +158,7 @@ class Around:
     drivers: frozenset[str] = frozenset()
     """Drivers that offer GPUs by dynamic resource allocation."""
     priorities: PriorityClasses = NO_CLASSES
+    basis: Basis = NOTHING_SAID
 
     def put(self, observed: Observed) -> Observed:
         """The planner's input with what is around its object."""
@@ -136,19 +174,57 @@ class Around:
 def about_new(deployment: GLMDeployment, around: Around) -> Question:
     """How the object would run if it were new, whatever its mode."""
     observed = around.put(Observed(_planned(deployment), uid="", generation=1))
-    return Question(observed, 0.0, Defaults(), deployment.spec.mode)
+    return Question(observed, 0.0, Defaults(), deployment.spec.mode, basis=around.basis)
 
 
 def about_edit(deployment: GLMDeployment, stored: Observed, around: Around, now: float) -> Question:
     """How the object would run as an edit of the stored one, with the replicas that run."""
     edited = replace(stored, object=_planned(deployment), generation=stored.generation + 1)
     defaults = recorded_defaults(stored, Defaults())
-    return Question(around.put(edited), now, defaults, deployment.spec.mode, stored.object)
+    observed, mode = around.put(edited), deployment.spec.mode
+    return Question(observed, now, defaults, mode, stored.object, around.basis)
 
 
 def _planned(deployment: GLMDeployment) -> GLMDeployment:
     spec = deployment.spec.model_copy(update={"mode": Mode.PLAN})
     return deployment.model_copy(update={"spec": spec})
+
+
+def _noted(result: Report, question: Question) -> Report:
+    """With what the verdict alone does not tell."""
+    found = replace(
+        result,
+        notes=(*question.basis.notes, *notes.unused(question.observed.nodes)),
+        basis=question.basis,
+    )
+    if result.fits:
+        return replace(found, tiers=_with_growth(found.tiers, question))
+    sized = all("gpus" in tier for tier in result.tiers.values())
+    if result.reason != reasons.WAITING_FOR_GPUS or _replicas(result) == 1 or not sized:
+        return found
+    tiers = question.observed.object.spec.tiers.items()
+    needs = ((tier.placement.accelerator_resource, result.tiers[n]["gpus"]) for n, tier in tiers)
+    return replace(found, shortfall=notes.shortfall(question.observed, needs))
+
+
+def _replicas(result: Report) -> int:
+    return sum(tier["replicas"] for tier in result.tiers.values())
+
+
+def _with_growth(tiers: Mapping[str, Json], question: Question) -> Mapping[str, Json]:
+    """The tiers, each with a warning where it may grow beyond the nodes."""
+
+    def fits(observed: Observed) -> bool:
+        return _report(observed, question.now, question.defaults).fits
+
+    gpus = {name: int(tier["gpusPerReplica"]) for name, tier in tiers.items()}
+    found = dict(notes.growth(question.observed, gpus, fits))
+    return {
+        name: tier | {"warnings": [*tier.get("warnings", ()), found[name]]}
+        if name in found
+        else tier
+        for name, tier in tiers.items()
+    }
 
 
 def _explained(result: Report, question: Question) -> Report:
@@ -180,16 +256,10 @@ def _report(observed: Observed, now: float, defaults: Defaults) -> Report:
 def _counted(tier: AnyTier, planned: Mapping[str, Any]) -> Json:
     """A tier's plan with its replicas: the promised ones, and the most that scaling makes."""
     fewest = promised(tier)
-    most = _most(tier)
+    most = notes.most_replicas(tier)
     found = {"quantization": tier.model.quantization.value, **planned}
     found |= {"replicas": fewest, "maxReplicas": most}
     if "gpusPerReplica" in planned:
         each = planned["gpusPerReplica"]
         found |= {"gpus": fewest * each, "maxGpus": most * each}
     return found
-
-
-def _most(tier: AnyTier) -> int:
-    """Replicas that the tier has at most; an autoscaler behind /scale has limits of its own."""
-    scaling = getattr(tier, "scaling", None)
-    return scaling.max_replicas if scaling and scaled_by_operator(tier) else promised(tier)

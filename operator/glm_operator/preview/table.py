@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
 from typing import Any
 
 import yaml
 
 from glm_operator.api.enums import Mode
+from glm_operator.api.quantities import exact
 from glm_operator.preview.arithmetic import explanation
-from glm_operator.preview.report import Report
+from glm_operator.preview.report import Report, told
 from glm_operator.preview.text import columns, wrapped
 
 GIB = 1 << 30
 SHOWN = 4
 """Options of one kind that are shown; -o json has them all."""
 NOTHING = "-"
+UNMEASURED = "no figure was compared with a GPU yet (docs/sizing.md)"
 
 Json = Mapping[str, Any]
 
@@ -31,14 +34,27 @@ def render(result: Report, form: str, width: int) -> str:
 
 
 def _table(result: Report, width: int) -> list[str]:
-    lines = wrapped(f"{verdict(result)}: {result.message}", width)
+    lines = [*_head(result, width)]
     lines += ["", *columns(_rows(result.tiers), width), *_totals(result, width)]
-    lines += _section(_applied(result), (one.sentence() for one in result.edits), width)
+    lines += _section(_applied(result), map(told, result.edits), width)
+    lines += _section("To know of these nodes", result.notes, width)
     for name, tier in result.tiers.items():
         lines += _tier(name, tier, width)
     for name, tier in result.tiers.items():
         for one in tier.get("explain", ()):
             lines += ["", *explanation(name, one, width)]
+    return lines
+
+
+def _head(result: Report, width: int) -> list[str]:
+    """The verdict, what it is about, and how far it may be trusted."""
+    first = result.shortfall + "." if result.shortfall else result.message
+    lines = wrapped(f"{verdict(result)}: {first}", width)
+    lines += wrapped(result.message, width) if result.shortfall else []
+    basis = result.basis
+    if basis.text:
+        version = f"with glm-operator {basis.version}"
+        lines += wrapped(f"Planned on {basis.text} {version}; {UNMEASURED}.", width)
     return lines
 
 
@@ -51,7 +67,11 @@ def verdict(result: Report) -> str:
     """The answer in a few words."""
     if result.fits:
         return "fits"
-    return "fits, and has no room now" if result.waits else "does not fit"
+    if not result.waits:
+        return "does not fit"
+    if result.basis.described:
+        return "does not fit together" if result.shortfall else "does not fit on these nodes"
+    return "fits, and has no room now"
 
 
 def _rows(tiers: Mapping[str, Json]) -> list[list[str]]:
@@ -77,7 +97,7 @@ def _cells(tier: Json) -> dict[str, str]:
         "KV cache": f"{tier['kvTokens']:,} tokens ({tier['kvCacheDType']})",
         "full-length requests": f"{tier['fullLengthSequences']} at once",
         "largest batch": f"{tier['maxNumSeqs']} requests" if tier["maxNumSeqs"] else "as vLLM",
-        "CPU, memory": f"{tier['cpu']} CPUs, {tier['memory']} per replica",
+        "CPU, memory": f"{_cpus(exact(tier['cpu']) or 0)}, {tier['memory']} per replica",
         "weights": _gib(tier["gpuWeightBytes"]) + " per GPU",
         "disk for weights": _gib(tier["checkpointBytes"]),
         "nodes": ", ".join(tier["nodes"]) or NOTHING,
@@ -105,7 +125,7 @@ def _totals(result: Report, width: int) -> list[str]:
     text = (
         f"In all: {kinds}{more if totals['maxGpus'] > totals['gpus'] else ''}"
         f"{nodes if totals['nodes'] else ''};"
-        f" {totals['cpu']} CPUs and {_gib(totals['memoryBytes'])} of host memory;"
+        f" {_cpus(totals['cpu'])} and {_gib(totals['memoryBytes'])} of host memory;"
         f" {_gib(totals['checkpointBytes'])} of disk for the weights, on each node that loads them."
     )
     return ["", *wrapped(text, width)]
@@ -144,3 +164,9 @@ def _section(title: str, items: Iterable[str], width: int, kind: str = "") -> li
 
 def _gib(size: int) -> str:
     return f"{size / GIB:,.1f} GiB"
+
+
+def _cpus(count: Fraction | float) -> str:
+    """Cores as a person writes them, without a zero that says nothing."""
+    number = f"{float(count):,.3f}".rstrip("0").rstrip(".")
+    return f"{number} CPU{'s' if count > 1 else ''}"
