@@ -236,7 +236,7 @@ def test_an_object_that_does_not_fit_takes_no_gpu_and_says_why(site: Site, names
     del obj["spec"]["tiers"]["flash"]
     site.kubectl.apply(obj)
     planned = condition(wait_condition(site, namespace, "Planned", "False"), "Planned")
-    assert "needs 8 free GPUs on one node" in planned["message"]
+    assert "needs 8 GPUs on one node" in planned["message"]
     assert engine_pods(site, namespace, "flagship") == []
 
 
