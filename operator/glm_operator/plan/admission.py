@@ -16,11 +16,13 @@ from glm_operator.plan.claims import demand_of
 from glm_operator.plan.newnodes import can_come, candidates
 from glm_operator.plan.observed import Replica, Revision
 from glm_operator.plan.order import Claim
+from glm_operator.plan.promises import promised
 from glm_operator.plan.replicas import is_finished
 from glm_operator.plan.resolve import Inputs, Records, Resolution, read_record, resolve
 from glm_operator.plan.room import Room
+from glm_operator.plan.scene import Scene, in_order, rank_of
 from glm_operator.plan.shortage import shortage
-from glm_operator.plan.tier import Course, Scene, in_order, promised, rank_of
+from glm_operator.plan.tier import Course
 
 PAUSED_SENTENCE = "has an edit that waits until mode is Live again"
 TOGETHER_SENTENCE = "waits, because the object begins as a whole"

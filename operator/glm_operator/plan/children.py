@@ -18,7 +18,8 @@ from glm_operator.manifests.labels import gateway_selector, tier_selector
 from glm_operator.plan.actions import Apply, DeleteChild
 from glm_operator.plan.observed import Revision
 from glm_operator.plan.resolve import read_record
-from glm_operator.plan.tier import Scene, TierPlan
+from glm_operator.plan.scene import Scene
+from glm_operator.plan.tier import TierPlan
 
 GATEWAYS = f"{names.MANAGER}-gateway"
 SERVICES = f"{names.MANAGER}-services"

@@ -18,9 +18,11 @@ from glm_operator.api.v1alpha1 import GLMDeployment
 from glm_operator.plan.admission import courses
 from glm_operator.plan.observed import Defaults, Observed, Replica
 from glm_operator.plan.planner import room_of, scene_of
+from glm_operator.plan.promises import promised
 from glm_operator.plan.replicas import is_finished
 from glm_operator.plan.resolve import LIVE_FIELDS, LIVE_PLACEMENT, read_record
-from glm_operator.plan.tier import Course, Scene, promised
+from glm_operator.plan.scene import Scene
+from glm_operator.plan.tier import Course
 
 PULL_SECRETS = "spec.imagePullSecrets"
 _LIVE_PLACEMENT = {Placement.model_fields[name].alias for name in LIVE_PLACEMENT}
@@ -74,6 +76,10 @@ class TierEdit:
         verb = "is" if self.replicas == 1 else "are"
         fields = ", ".join(self.restarting) or "an earlier edit"
         match self.effect:
+            case Effect.ADDED if not self.replicas:
+                return "is added; starts with no replica"
+            case Effect.REMOVED if not self.replicas:
+                return "is removed; no replica runs"
             case Effect.ADDED:
                 return f"is added, {many} begin{'s' if self.replicas == 1 else ''}"
             case Effect.REMOVED:

@@ -9,7 +9,8 @@ from glm_operator.api.enums import Mode
 from glm_operator.plan.actions import Event
 from glm_operator.plan.conditions import FALSE, TRUE, Condition
 from glm_operator.plan.execution import Steps
-from glm_operator.plan.tier import Scene, TierPlan
+from glm_operator.plan.scene import Scene
+from glm_operator.plan.tier import TierPlan
 
 NORMAL, WARNING = "Normal", "Warning"
 ALARMING = ("Planned", "Degraded", "ToolCallVerified")

@@ -13,15 +13,11 @@ from glm_operator.plan.conditions import FALSE, TRUE, UNKNOWN, Condition
 from glm_operator.plan.dra import dra_driver
 from glm_operator.plan.newnodes import policy_of
 from glm_operator.plan.observed import Replica
+from glm_operator.plan.promises import SCALED_BY_SCALE, scaled_by, scaled_by_operator
 from glm_operator.plan.replicas import is_finished, is_verified, is_waiting, node_fault
 from glm_operator.plan.scaling import is_fresh
-from glm_operator.plan.tier import (
-    SCALED_BY_SCALE,
-    Scene,
-    TierPlan,
-    scaled_by,
-    scaled_by_operator,
-)
+from glm_operator.plan.scene import Scene
+from glm_operator.plan.tier import TierPlan
 
 READY, PLANNED, PROGRESSING, DEGRADED = "Ready", "Planned", "Progressing", "Degraded"
 TOOL_CALL, GATEWAY, UNAUTHENTICATED = "ToolCallVerified", "GatewayAvailable", "Unauthenticated"

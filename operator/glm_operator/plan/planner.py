@@ -19,8 +19,9 @@ from glm_operator.plan.order import Claim
 from glm_operator.plan.replicas import needs_verification
 from glm_operator.plan.rollout import View
 from glm_operator.plan.room import Room
+from glm_operator.plan.scene import Scene, in_order, rank_of
 from glm_operator.plan.status import status
-from glm_operator.plan.tier import Course, Scene, TierPlan, TierPlanner, in_order, rank_of
+from glm_operator.plan.tier import Course, TierPlan, TierPlanner
 
 LEAVING_DRAIN_SECONDS = 300.0
 """For a tier that the object no longer has, and with it no time of its own."""

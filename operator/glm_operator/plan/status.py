@@ -14,9 +14,11 @@ from glm_operator.manifests.labels import selector_text, tier_selector
 from glm_operator.plan.conditions import Condition, render
 from glm_operator.plan.fit import Rejection
 from glm_operator.plan.hosting import Hosting
+from glm_operator.plan.promises import scaled_by
 from glm_operator.plan.resolve import Resolution, passed_over
+from glm_operator.plan.scene import Scene
 from glm_operator.plan.sizing import Option
-from glm_operator.plan.tier import Scene, TierPlan, scaled_by
+from glm_operator.plan.tier import TierPlan
 
 MAX_REJECTED = 32
 """A cluster of many shapes would fill the object; the first are the most telling."""

@@ -2,57 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from glm_operator.api import names, reasons
-from glm_operator.api.enums import Mode, ScalingMode
+from glm_operator.api.enums import Mode
 from glm_operator.api.tier import AnyTier, FlashTier
 from glm_operator.manifests.engine import EngineSpec
-from glm_operator.manifests.labels import Owner
 from glm_operator.plan import scaling
 from glm_operator.plan.actions import CreatePod
 from glm_operator.plan.advice import fewer_flash, helps, relief
 from glm_operator.plan.claims import Stand, demand_of, successors
 from glm_operator.plan.execution import Factory, Steps, carry_out, label_only, taken_names
 from glm_operator.plan.growth import NO_GROWTH, Grower, Growth
-from glm_operator.plan.kinds import Kinds
 from glm_operator.plan.newnodes import candidates
-from glm_operator.plan.observed import Defaults, Observed, Replica, ScalingMemory
-from glm_operator.plan.order import Claim, Rank
+from glm_operator.plan.observed import Replica, ScalingMemory
+from glm_operator.plan.order import Claim
+from glm_operator.plan.promises import follows_load, owed, promised, scaled_by_operator
 from glm_operator.plan.replicas import Fleet, fleet, is_finished, is_serving, node_fault
 from glm_operator.plan.resolve import Inputs, Resolution
-from glm_operator.plan.rollout import Moves, Target, View, step
+from glm_operator.plan.rollout import Moves, Target, step
 from glm_operator.plan.room import Demand, Room
+from glm_operator.plan.scene import Scene, rank_of
 from glm_operator.plan.shortage import shortage
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """What the whole plan looks at."""
-
-    observed: Observed
-    owner: Owner
-    defaults: Defaults
-    view: View
-    kinds: Kinds
-    """All nodes of the cluster."""
-
-    @property
-    def mode(self) -> Mode:
-        """What the user lets the operator do."""
-        return self.observed.object.spec.mode
-
-    def stored(self, tier: str) -> Mapping[str, Any]:
-        """The tier's part of the stored status."""
-        tiers: Mapping[str, Any] = self.observed.status.get("tiers") or {}
-        part: Mapping[str, Any] = tiers.get(tier) or {}
-        return part
-
-    def replicas(self, tier: str) -> tuple[Replica, ...]:
-        """All pods of a tier."""
-        return tuple(one for one in self.observed.replicas if one.tier == tier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,74 +77,6 @@ class TierPlan:
     def memory(self) -> ScalingMemory | None:
         """What the autoscaler is to remember; None where it did not decide."""
         return self.decision.memory if self.decision else None
-
-
-def scaled_by_operator(spec: AnyTier) -> bool:
-    """Whether the operator sets the number of replicas."""
-    return isinstance(spec, FlashTier) and spec.scaling.mode is ScalingMode.INTERNAL
-
-
-SCALED_BY_OPERATOR, SCALED_BY_SCALE, SCALED_BY_SPEC = "Operator", "Scale", "Spec"
-"""Who sets the number of replicas: the operator, an autoscaler or kubectl through the scale
-subresource, or whoever writes the spec."""
-
-
-def scaled_by(spec: AnyTier) -> str:
-    """Who sets the number of replicas."""
-    if scaled_by_operator(spec):
-        return SCALED_BY_OPERATOR
-    external = isinstance(spec, FlashTier) and spec.scaling.mode is ScalingMode.EXTERNAL
-    return SCALED_BY_SCALE if external else SCALED_BY_SPEC
-
-
-def promised(spec: AnyTier) -> int:
-    """Replicas that the user is owed whatever the load."""
-    if isinstance(spec, FlashTier) and scaled_by_operator(spec):
-        return spec.scaling.min_replicas
-    return spec.replicas
-
-
-def owed(spec: AnyTier) -> int:
-    """Replicas that come before what only the load asks for, of this object or of others."""
-    if scaled_by(spec) == SCALED_BY_SCALE:
-        # Whoever scales it from outside follows the load too; being there at all is promised.
-        return min(1, spec.replicas)
-    return promised(spec)
-
-
-LARGEST_FIRST = (names.FLAGSHIP, names.TEXT, names.FLASH)
-"""Of tiers that are equal otherwise, those that need more GPUs in one piece come first."""
-
-
-def rank_of(scene: Scene, name: str, spec: AnyTier) -> Rank:
-    """The place of a tier's promised replicas among all that want GPUs."""
-    observed = scene.observed
-    return Rank(
-        observed.object.namespace,
-        observed.object.name,
-        name,
-        observed.created_at,
-        observed.priorities.value(spec.placement.priority_class_name),
-        index=LARGEST_FIRST.index(name),
-    )
-
-
-def in_order(scene: Scene) -> list[tuple[str, AnyTier]]:
-    """The object's tiers, the first to be placed first: what follows the load comes last."""
-
-    def place(one: tuple[str, AnyTier]) -> tuple[int, bool, int]:
-        name, spec = one
-        return -_priority(scene, spec), _follows_load(spec), LARGEST_FIRST.index(name)
-
-    return sorted(scene.observed.object.spec.tiers.items(), key=place)
-
-
-def _priority(scene: Scene, spec: AnyTier) -> int:
-    return scene.observed.priorities.value(spec.placement.priority_class_name)
-
-
-def _follows_load(spec: AnyTier) -> bool:
-    return scaled_by(spec) != SCALED_BY_SPEC
 
 
 class TierPlanner:
@@ -250,7 +153,7 @@ class TierPlanner:
             demand_of(engine, hole),
             homes=_homes(found, revision).union(*(one.homes for one in prior)),
             owed=max(0, owed(base.spec) - current),
-            later=replace(rank, on_load=True) if _follows_load(base.spec) else None,
+            later=replace(rank, on_load=True) if follows_load(base.spec) else None,
         )
         leaving = frozenset(one.node for one in _making_way(found, revision) if one.node)
         return Stand(rank, demand, owed(base.spec), sum(one.count for one in prior), leaving)

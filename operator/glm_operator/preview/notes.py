@@ -11,7 +11,7 @@ from glm_operator.api.tier import AnyTier, FlashTier
 from glm_operator.plan.newnodes import policy_of
 from glm_operator.plan.observed import Node, Observed
 from glm_operator.plan.placement import health_refusal
-from glm_operator.plan.tier import promised, scaled_by_operator
+from glm_operator.plan.promises import promised, scaled_by_operator
 
 NAMED = 16
 """Nodes that a note names; of more it tells the number."""

@@ -17,12 +17,12 @@ from glm_operator.api.tier import AnyTier
 from glm_operator.api.v1alpha1 import GLMDeployment
 from glm_operator.plan import newnodes
 from glm_operator.plan.admission import courses
-from glm_operator.plan.edits import Effect, TierEdit, edits, recorded_defaults
+from glm_operator.plan.edits import TierEdit, edits, recorded_defaults
 from glm_operator.plan.observed import Defaults, Node, Observed, PriorityClasses
 from glm_operator.plan.planner import plan, room_of, scene_of
+from glm_operator.plan.promises import promised
 from glm_operator.plan.quota import UNLIMITED, Limits
 from glm_operator.plan.resolve import Inputs
-from glm_operator.plan.tier import promised
 from glm_operator.preview import notes
 from glm_operator.preview.explain import candidates
 
@@ -83,7 +83,7 @@ class Report:
             "tiers": dict(self.tiers),
             "totals": self.totals(),
             "mode": self.mode,
-            "edits": [one.document() | {"message": told(one)} for one in self.edits],
+            "edits": [one.document() | {"message": one.sentence()} for one in self.edits],
             "shortfall": self.shortfall,
             "notes": list(self.notes),
             "plannedOn": self.basis.text,
@@ -106,14 +106,6 @@ class Report:
             "memoryBytes": ceil(_total(sized, "memory")),
             "checkpointBytes": sum(tier["checkpointBytes"] for tier in sized),
         }
-
-
-def told(edit: TierEdit) -> str:
-    """An edit in words."""
-    if edit.replicas == 0 and edit.effect in (Effect.ADDED, Effect.REMOVED):
-        none = "starts with no replica" if edit.effect is Effect.ADDED else "no replica runs"
-        return f"{edit.tier}: is {edit.effect.value.lower()}; {none}"
-    return edit.sentence()
 
 
 def _total(tiers: Iterable[Json], key: str) -> Fraction:

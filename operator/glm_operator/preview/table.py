@@ -11,8 +11,9 @@ import yaml
 
 from glm_operator.api.enums import Mode
 from glm_operator.api.quantities import exact
+from glm_operator.plan.edits import TierEdit
 from glm_operator.preview.arithmetic import explanation
-from glm_operator.preview.report import Report, told
+from glm_operator.preview.report import Report
 from glm_operator.preview.text import columns, wrapped
 
 GIB = 1 << 30
@@ -36,7 +37,7 @@ def render(result: Report, form: str, width: int) -> str:
 def _table(result: Report, width: int) -> list[str]:
     lines = [*_head(result, width)]
     lines += ["", *columns(_rows(result.tiers), width), *_totals(result, width)]
-    lines += _section(_applied(result), map(told, result.edits), width)
+    lines += _section(_applied(result), map(TierEdit.sentence, result.edits), width)
     lines += _section("To know of these nodes", result.notes, width)
     for name, tier in result.tiers.items():
         lines += _tier(name, tier, width)
