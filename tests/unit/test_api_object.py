@@ -87,3 +87,14 @@ def test_a_long_value_is_cut_in_the_sentence() -> None:
     with pytest.raises(InvalidObject) as caught:
         GLMDeployment.parse(changed({f"{FLASH}.engine.image": "x" * 5000}))
     assert len(str(caught.value)) < 250
+
+
+def test_a_misspelt_field_is_named_before_the_one_that_is_missing_for_it() -> None:
+    model = {"preset": "GLM-4.6V", "uri": "hf://zai-org/GLM-4.6V", "quantisation": "FP8"}
+    with pytest.raises(InvalidObject, match=r"model\.quantisation is not a field"):
+        GLMDeployment.parse(changed({"spec.tiers.flagship.model": model}))
+
+
+def test_a_number_where_a_string_belongs_is_to_be_quoted() -> None:
+    with pytest.raises(InvalidObject, match=r'is 4: must be a string, write it in quotes: "4"'):
+        GLMDeployment.parse(changed({"spec.tiers.flagship.parallelism.tensor": 4}))

@@ -354,3 +354,9 @@ def test_placement_that_alone_is_in_the_way_is_named_before_a_purchase(
     taints = (Taint("team", "", "NoSchedule"),) if wanted == Constraints(GPU) else ()
     node = replace(gpu_node("n", 8), taints=taints)
     assert helps(FLAGSHIP_FP8, wanted, [node])[0] == first
+
+
+@pytest.mark.parametrize(("videos", "length", "told"), [(1, 16_384, True), (1, 65_536, False)])
+def test_a_context_that_holds_no_whole_video_is_told(videos: int, length: int, told: bool) -> None:
+    found = sized("GLM-4.6V-Flash", "BF16", H100, 1, videos=videos, max_model_len=length)
+    assert ["a video may take" in one for one in found.options[0].warnings] == [True] * told

@@ -27,7 +27,10 @@ def read(model: type[M], raw: Mapping[str, Any]) -> M:
 
 def _sentence(error: ValidationError) -> str:
     """The first problem in full, and how many there are besides."""
-    details = error.errors(include_url=False)
+    # A misspelt field is also a missing one: the name that is there leads to the mistake.
+    details = sorted(
+        error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden"
+    )
     first = _problem(details[0])
     others = len(details) - 1
     return first if not others else f"{first} (and {others} more)"
@@ -60,5 +63,7 @@ def _shown(value: Any) -> str:
 
 def _demand(detail: Any) -> str:
     """What the field asks for, from pydantic's own words."""
+    if detail["type"] == "string_type" and isinstance(detail["input"], int | float):
+        return f'must be a string, write it in quotes: "{str(detail["input"]).lower()}"'
     message = str(detail["msg"])
     return message.replace("Input should be", "must be").replace("String should", "must")

@@ -178,7 +178,7 @@ def _option(ask: Ask, shape: Shape, sharding: Sharding, budget: Budget, fp8_kv: 
         fp8_kv_cache=fp8_kv,
         weight_bytes=budget.weights,
         max_num_seqs=min(LARGEST_BATCH, max(ask.sequences, budget.tokens // SHORT_REQUEST_TOKENS)),
-        warnings=tuple(_warnings(ask, shape.gpu, sharding, fp8_kv)),
+        warnings=tuple(_warnings(ask, shape.gpu, sharding, fp8_kv, length_of(ask, budget))),
     )
 
 
@@ -211,7 +211,9 @@ def _format_refusal(ask: Ask, shape: Shape, fp8_kv: bool) -> str:
     return ""
 
 
-def _warnings(ask: Ask, gpu: catalog.GPU, sharding: Sharding, fp8_kv: bool) -> list[str]:
+def _warnings(
+    ask: Ask, gpu: catalog.GPU, sharding: Sharding, fp8_kv: bool, length: int
+) -> list[str]:
     found = []
     if ask.form.kind == FP8 and not gpu.has_fp8:
         found.append(
@@ -227,6 +229,11 @@ def _warnings(ask: Ask, gpu: catalog.GPU, sharding: Sharding, fp8_kv: bool) -> l
         found.append(
             "the KV cache is FP8 because nothing fits with BF16; it costs some accuracy, and"
             " context.kvCacheDType: BF16 forbids it"
+        )
+    if ask.videos and length < ask.model.video_tokens:
+        found.append(
+            f"a video may take {ask.model.video_tokens} tokens, and a conversation holds {length}:"
+            " longer videos are refused"
         )
     cut = catalog.group_refusal(ask.model, ask.form, sharding)
     if cut:
