@@ -41,7 +41,7 @@ def flagship(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     log = tmp_path_factory.mktemp("text") / "engine.log"
-    model = {"preset": "GLM-4.6", "served_name": "glm-4.6", "uri": "file:///models/text"}
+    model = {"preset": "GLM-4.6", "served_name": "glm-4.6", "uri": "image:///models/text"}
     with serving(replace(example_spec("flash"), tier="text", max_images=0, **model), log) as served:
         yield served
 

@@ -23,7 +23,7 @@ COUNTS = st.integers(0, 3)
 
 
 TEXT = {
-    "model": {"preset": "GLM-4.6", "uri": "file:///m/t", "quantization": "INT4"},
+    "model": {"preset": "GLM-4.6", "uri": "image:///m/t", "quantization": "INT4"},
     "drain": {"timeoutSeconds": 30},
 }
 """Four H100s each."""
@@ -34,11 +34,15 @@ def spec(**flash: Any) -> dict[str, Any]:
     return {
         "tiers": {
             "flagship": {
-                "model": {"preset": "GLM-4.6V", "uri": "file:///m/f", "quantization": "FP8"},
+                "model": {"preset": "GLM-4.6V", "uri": "image:///m/f", "quantization": "FP8"},
                 "drain": {"timeoutSeconds": 30},
             },
             "flash": {
-                "model": {"preset": "GLM-4.6V-Flash", "uri": "file:///m/s", "quantization": "BF16"},
+                "model": {
+                    "preset": "GLM-4.6V-Flash",
+                    "uri": "image:///m/s",
+                    "quantization": "BF16",
+                },
                 "drain": {"timeoutSeconds": 30},
                 **flash,
             },

@@ -18,9 +18,9 @@ from glm_operator.plan.actions import CreatePod
 from glm_operator.plan.observed import Hold, Node
 from glm_operator.plan.planner import plan
 
-FLAGSHIP = {"model": {"preset": "GLM-4.6V", "uri": "file:///m/f", "quantization": "FP8"}}
-FLASH = {"model": {"preset": "GLM-4.6V-Flash", "uri": "file:///m/s", "quantization": "BF16"}}
-TEXT = {"model": {"preset": "GLM-4.6", "uri": "file:///m/t", "quantization": "FP8"}}
+FLAGSHIP = {"model": {"preset": "GLM-4.6V", "uri": "image:///m/f", "quantization": "FP8"}}
+FLASH = {"model": {"preset": "GLM-4.6V-Flash", "uri": "image:///m/s", "quantization": "BF16"}}
+TEXT = {"model": {"preset": "GLM-4.6", "uri": "image:///m/t", "quantization": "FP8"}}
 
 MEMORY = st.sampled_from([15_360, 23_034, 46_068, 81_559, 143_771, 183_359])
 QUANTIZATION = st.sampled_from(["BF16", "FP8", "INT4"])

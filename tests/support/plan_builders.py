@@ -9,9 +9,9 @@ from glm_operator.manifests.engine import EngineSpec
 from glm_operator.plan.observed import GatewayReport, GatewayTier, Node, Replica
 
 NOW = 1_700_000_000.0
-FLAGSHIP = {"model": {"preset": "GLM-4.6V", "uri": "file:///m/f", "quantization": "FP8"}}
-FLASH = {"model": {"preset": "GLM-4.6V-Flash", "uri": "file:///m/s", "quantization": "BF16"}}
-TEXT = {"model": {"preset": "GLM-4.6", "uri": "file:///m/t", "quantization": "INT4"}}
+FLAGSHIP = {"model": {"preset": "GLM-4.6V", "uri": "image:///m/f", "quantization": "FP8"}}
+FLASH = {"model": {"preset": "GLM-4.6V-Flash", "uri": "image:///m/s", "quantization": "BF16"}}
+TEXT = {"model": {"preset": "GLM-4.6", "uri": "image:///m/t", "quantization": "INT4"}}
 """Four H100s each."""
 OFF = {"scaling": {"mode": "Off"}}
 
@@ -62,7 +62,7 @@ def engine(**more: Any) -> EngineSpec:
         "tier": "flagship",
         "preset": "GLM-4.6V",
         "served_name": "glm-4.6v",
-        "uri": "file:///m/f",
+        "uri": "image:///m/f",
         "image": "engine:1",
         "tensor": 2,
         "max_model_len": 65536,

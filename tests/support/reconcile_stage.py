@@ -49,7 +49,7 @@ def flash(**changes: Any) -> Json:
     tier: Json = {
         "model": {
             "preset": "GLM-4.6V-Flash",
-            "uri": "file:///models/flash",
+            "uri": "image:///models/flash",
             "quantization": "BF16",
         },
         "engine": {"image": SIMULATOR, "resources": {"cpu": "20m", "memory": "128Mi"}},
@@ -62,7 +62,7 @@ def flash(**changes: Any) -> Json:
 def flagship(**changes: Any) -> Json:
     """A simulated flagship on two GPUs."""
     tier: Json = {
-        "model": {"preset": "GLM-4.6V", "uri": "file:///models/flagship", "quantization": "FP8"},
+        "model": {"preset": "GLM-4.6V", "uri": "image:///models/flagship", "quantization": "FP8"},
         "engine": {"image": SIMULATOR, "resources": {"cpu": "20m", "memory": "128Mi"}},
         "parallelism": {"tensor": "2"},
         "drain": {"timeoutSeconds": 5},
@@ -73,7 +73,7 @@ def flagship(**changes: Any) -> Json:
 def text(**changes: Any) -> Json:
     """A simulated model without vision on four GPUs."""
     tier: Json = {
-        "model": {"preset": "GLM-4.6", "uri": "file:///models/text", "quantization": "INT4"},
+        "model": {"preset": "GLM-4.6", "uri": "image:///models/text", "quantization": "INT4"},
         "engine": {"image": SIMULATOR, "resources": {"cpu": "20m", "memory": "128Mi"}},
         "parallelism": {"tensor": "4"},
         "context": {"maxModelLen": 32768},

@@ -46,7 +46,7 @@ def glm_deployment(**spec: Any) -> dict[str, Any]:
         "flagship": {
             "model": {
                 "preset": "GLM-4.6V",
-                "uri": "file:///models/flagship",
+                "uri": "image:///models/flagship",
                 "quantization": "FP8",
             },
             "parallelism": {"tensor": "4"},
@@ -54,7 +54,7 @@ def glm_deployment(**spec: Any) -> dict[str, Any]:
         "flash": {
             "model": {
                 "preset": "GLM-4.6V-Flash",
-                "uri": "file:///models/flash",
+                "uri": "image:///models/flash",
                 "quantization": "BF16",
             },
             "replicas": 2,

@@ -27,6 +27,7 @@ START = changed(
         f"{FLASH}.model.uri": "hf://zai-org/flash",
         f"{FLASH}.model.quantization": "FP8",
         f"{FLASH}.model.groupSize": 128,
+        f"{FLASH}.weights.cache": "Ephemeral",
     },
     full(),
 )
@@ -40,6 +41,9 @@ OTHER: dict[str, Any] = {
     "flagship.model.groupSize": 128,
     "flash.model.groupSize": 0,
     "flash.model.quantization": "INT4",
+    "flagship.weights.cache": "Ephemeral",
+    "text.weights.claimName": "models",
+    "flash.weights.claimName": "models",
     "placement.pinning": "Preferred",
     "placement.nodeNames": ["gpu-9"],
     "placement.nodeAutoscaler.nodeShape": "4xA100-80GB",
@@ -54,6 +58,15 @@ OTHER: dict[str, Any] = {
     "imagePullSecrets": ["other"],
 }
 """End of a path -> a legal value, for fields where not any other value would do."""
+
+
+TOGETHER: dict[str, dict[str, Any]] = {
+    f"{FLAGSHIP}.weights.cache": {f"{FLAGSHIP}.weights.claimName": ""},
+    f"{FLAGSHIP}.weights.claimName": {},
+    f"{FLASH}.weights.claimName": {f"{FLASH}.weights.cache": "PersistentVolumeClaim"},
+    f"{TEXT}.weights.claimName": {f"{TEXT}.weights.cache": "PersistentVolumeClaim"},
+}
+"""Path -> what has to change with it."""
 
 
 def another(path: str) -> Any:
@@ -86,7 +99,7 @@ def pod_inputs(obj: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("path", sorted(EFFECTS.keys() - ONE_CHOICE))
 def test_an_edit_does_what_the_field_says(path: str) -> None:
-    edited = changed({path: another(path)}, START)
+    edited = changed({path: another(path)} | TOGETHER.get(path, {}), START)
     replaces = pod_inputs(edited) != pod_inputs(START)
     assert replaces == (EFFECTS[path] == "RestartsTier")
 

@@ -18,6 +18,7 @@ GROUPS = (
     rules.TOLERATION,
     rules.NODE_AUTOSCALER,
     rules.PLACEMENT,
+    rules.WEIGHTS,
     rules.SCALING,
     rules.FLASH,
     rules.TIERS,

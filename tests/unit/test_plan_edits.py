@@ -40,7 +40,7 @@ def applied(cluster: ModelCluster, tiers: Any, **spec: Any) -> int:
 
 EDITS = [
     (
-        {"model": MODEL | {"uri": "file:///m/g"}, "context": {"maxModelLen": 65536}},
+        {"model": MODEL | {"uri": "image:///m/g"}, "context": {"maxModelLen": 65536}},
         "flagship: restarts, 1 replica is replaced (model.uri, context.maxModelLen)",
     ),
     ({"model": MODEL, "replicas": 1}, "flagship: nothing restarts"),

@@ -21,6 +21,21 @@ class Quantization(StrEnum):
     INT4 = "INT4"
 
 
+class WeightsCache(StrEnum):
+    """Where a checkpoint of the hub is kept."""
+
+    NODE_LOCAL = "NodeLocal"
+    CLAIM = "PersistentVolumeClaim"
+    EPHEMERAL = "Ephemeral"
+
+
+class PrePull(StrEnum):
+    """Whether a checkpoint is read and fetched before GPUs are taken."""
+
+    ENABLED = "Enabled"
+    DISABLED = "Disabled"
+
+
 class Expert(StrEnum):
     """Whether whole experts are spread over the GPUs of a replica."""
 

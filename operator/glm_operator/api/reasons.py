@@ -108,6 +108,55 @@ PRIORITY_CLASS_MISSING = _shown(
     "PriorityClassMissing", "`placement.priorityClassName` names a class that does not exist."
 )
 
+# Of the weights. Those that a weights Job reports are listed in its package too; a test compares.
+READING_CHECKPOINT = _condition(
+    "ReadingCheckpoint", "A Job reads what the checkpoint is before any GPU is taken."
+)
+FETCHING_WEIGHTS = _condition(
+    "FetchingWeights", "Weights are on their way to the node of a replica; its pod comes after."
+)
+WEIGHTS_FETCH_STARTED = _event(
+    "WeightsFetchStarted", "A Job began to bring a checkpoint to the node of the message."
+)
+WEIGHTS_FETCHED = _event(
+    "WeightsFetched", "The node of the message holds a complete, verified checkpoint."
+)
+WEIGHTS_JOB_BLOCKED = _shown(
+    "WeightsJobBlocked", "The pod of a weights Job cannot start; the message says why."
+)
+TOKEN_REFUSED = _shown(
+    "TokenRefused",
+    "The hub does not give the repository to this token; put one that may read it into the Secret "
+    "of `weights.secretRef`.",
+)
+CHECKPOINT_NOT_FOUND = _shown(
+    "CheckpointNotFound", "There is no such repository, revision, or folder."
+)
+HUB_UNREACHABLE = _shown("HubUnreachable", "The hub does not answer; it is tried again.")
+FILE_MISSING = _shown("FileMissing", "The checkpoint lacks the file of the message.")
+FILE_DAMAGED = _shown(
+    "FileDamaged", "A file of the checkpoint is cut or has another checksum than the hub says."
+)
+DISK_TOO_SMALL = _shown(
+    "DiskTooSmall", "The disk that should keep the weights has too little free space."
+)
+CHECKPOINT_UNREADABLE = _shown(
+    "CheckpointUnreadable", "A file that describes the checkpoint cannot be understood."
+)
+ARCHITECTURE_UNSUPPORTED = _shown(
+    "ArchitectureUnsupported", "The engine does not serve models of the checkpoint's architecture."
+)
+CHECKPOINT_MISMATCH = _shown(
+    "CheckpointMismatch", "The checkpoint is of another kind than the tier's preset."
+)
+NODE_PATH_NOT_ALLOWED = _shown(
+    "NodePathNotAllowed",
+    "The platform does not allow this folder of its nodes (`weights.nodePaths`).",
+)
+NODE_CACHE_DISABLED = _shown(
+    "NodeCacheDisabled", "The platform keeps no weights on its nodes (`weights.nodeLocal.enabled`)."
+)
+
 # Of ways to run a tier that were not taken.
 TOO_FEW_GPUS = _plan("TooFewGPUs", "A replica needs more GPUs than one such node has.")
 TOO_LITTLE_MEMORY = _plan(

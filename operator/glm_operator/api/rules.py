@@ -21,7 +21,7 @@ OBJECT_NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 URI = (
     r"^(hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
     r"|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*"
-    r"|file://(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+)$"
+    r"|(file|image)://(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+)$"
 )
 """No path segment begins with a dot, so none leaves its volume."""
 SERVED_NAMES = ("glm-4.6v", "glm-4.6v-flash", "glm-4.6")
@@ -55,7 +55,7 @@ MODEL = (
     Rule(
         "model-uri",
         f"self.uri.matches({_cel_pattern(URI)})",
-        "it must be hf://organisation/name, pvc://claim/path or file:///path"
+        "it must be hf://organisation/name, pvc://claim/path, file:///path or image:///path"
         " (letters, digits and . _ - in each part)",
         lambda model: re.fullmatch(URI, model.uri) is not None,
         given=("uri",),
@@ -227,6 +227,33 @@ PLACEMENT = (
 )
 
 
+WEIGHTS = (
+    Rule(
+        "weights-claim",
+        "(self.cache == 'PersistentVolumeClaim') == (self.claimName != '')",
+        "claimName names the claim of cache PersistentVolumeClaim, and only of that",
+        lambda weights: (weights.cache == "PersistentVolumeClaim") == bool(weights.claim_name),
+        given=("cache", "claimName"),
+    ),
+)
+
+
+def _is_on_node(tier: Any) -> bool:
+    cached = tier.model.uri.startswith("hf://") and tier.weights.cache == "NodeLocal"
+    return cached or bool(tier.model.uri.startswith("file://"))
+
+
+_PINNED = Rule(
+    "weights-pinned",
+    "self.placement.pinning == 'Required' || !(self.model.uri.startsWith('file://')"
+    " || (self.model.uri.startsWith('hf://') && self.weights.cache == 'NodeLocal'))",
+    "weights on the node need a pod that belongs to it, use pinning Required, or for hf:// cache"
+    " PersistentVolumeClaim or Ephemeral",
+    lambda tier: tier.placement.pinning == "Required" or not _is_on_node(tier),
+    given=("placement.pinning", "weights.cache"),
+)
+
+
 def tier(why: str, *presets: str) -> tuple[Rule, ...]:
     """The rules of a tier that serves one of some presets.
 
@@ -240,7 +267,7 @@ def tier(why: str, *presets: str) -> tuple[Rule, ...]:
         lambda tier: tier.parallelism.tensor in ("Auto", *map(str, LEGAL_TENSOR)),
         given=("parallelism.tensor",),
     )
-    return (tensor, *(_context_limit(preset) for preset in presets))
+    return (tensor, _PINNED, *(_context_limit(preset) for preset in presets))
 
 
 def _context_limit(preset: str) -> Rule:

@@ -15,12 +15,14 @@ from glm_operator.api.enums import (
     Expert,
     KVCacheDType,
     Pinning,
+    PrePull,
     Provisioning,
     Quantization,
     ScalingMode,
     TaintEffect,
     Thinking,
     TolerationOperator,
+    WeightsCache,
 )
 from glm_operator.api.fields import (
     ATOMIC,
@@ -47,10 +49,11 @@ class ModelSource(Model):
     preset: str
     uri: str = Field(min_length=1, max_length=512)
     """Where the checkpoint is: hf://organisation/name on the Hugging Face hub, pvc://claim/path in
-    a PersistentVolumeClaim of the namespace, or file:///path inside the engine's container.
-    RestartsTier."""
+    a PersistentVolumeClaim of the namespace, file:///path on the node (below a folder that the
+    platform allows), or image:///path inside the engine's own image. RestartsTier."""
     revision: str = Field(default="", max_length=128, pattern=r"^([A-Za-z0-9][A-Za-z0-9._/-]*)?$")
-    """Commit, tag or branch of an hf:// checkpoint; empty is its default branch. RestartsTier."""
+    """Commit, tag or branch of an hf:// checkpoint; empty is its default branch. It is resolved to
+    a commit once and recorded. RestartsTier."""
     quantization: Quantization
     """Number format of the checkpoint's weights, from which the plan computes their size.
     RestartsTier."""
@@ -239,6 +242,27 @@ class Placement(Model):
     """How new nodes are asked for where provisioning is NodeAutoscaler. Live."""
 
 
+class Weights(Model):
+    """How a checkpoint comes to the engine."""
+
+    rules: ClassVar[tuple[Rule, ...]] = rules.WEIGHTS
+
+    cache: WeightsCache = WeightsCache.NODE_LOCAL
+    """Where an hf:// checkpoint is kept: NodeLocal, one verified copy on each node that needs it;
+    PersistentVolumeClaim, one verified copy in the claim of claimName; Ephemeral, in each pod,
+    which downloads it by itself at every start. RestartsTier."""
+    claim_name: DnsName = ""
+    """Claim of the namespace that keeps the copy with cache PersistentVolumeClaim; every node of
+    the tier must be able to mount it. RestartsTier."""
+    pre_pull: PrePull = PrePull.ENABLED
+    """Whether the checkpoint is read before GPUs are taken, so that the plan counts what it really
+    holds, and is fetched ahead to nodes where flash may grow. Disabled believes the preset.
+    Live."""
+    secret_ref: DnsName = ""
+    """Secret of the namespace whose keys become variables of the download: HF_TOKEN for gated
+    repositories, HF_ENDPOINT for a mirror. Live."""
+
+
 class Drain(Model):
     """How a replica leaves."""
 
@@ -261,6 +285,8 @@ class Tier(Model):
     """How much the model reasons where a client does not say. RestartsTier."""
     placement: Placement = Placement()
     """Which nodes the tier may use. RestartsTier."""
+    weights: Weights = Weights()
+    """How the checkpoint comes to the engine. RestartsTier."""
     replicas: int
     drain: Drain = Drain()
     """How a replica leaves. Live."""

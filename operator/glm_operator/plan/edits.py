@@ -13,19 +13,21 @@ from typing import Any
 
 from glm_operator.api import names
 from glm_operator.api.model import Model
-from glm_operator.api.tier import AnyTier, Placement
+from glm_operator.api.tier import AnyTier, Placement, Weights
 from glm_operator.api.v1alpha1 import GLMDeployment
 from glm_operator.plan.admission import courses
 from glm_operator.plan.observed import Defaults, Observed, Replica
 from glm_operator.plan.planner import room_of, scene_of
 from glm_operator.plan.promises import promised
 from glm_operator.plan.replicas import is_finished
-from glm_operator.plan.resolve import LIVE_FIELDS, LIVE_PLACEMENT, read_record
+from glm_operator.plan.resolve import LIVE_FIELDS, LIVE_PLACEMENT, LIVE_WEIGHTS, read_record
 from glm_operator.plan.scene import Scene
 from glm_operator.plan.tier import Course
 
 PULL_SECRETS = "spec.imagePullSecrets"
-_LIVE_PLACEMENT = {Placement.model_fields[name].alias for name in LIVE_PLACEMENT}
+_LIVE = {f"placement.{Placement.model_fields[name].alias}" for name in LIVE_PLACEMENT} | {
+    f"weights.{Weights.model_fields[name].alias}" for name in LIVE_WEIGHTS
+}
 
 
 class Effect(StrEnum):
@@ -151,7 +153,7 @@ def _running(scene: Scene, tier: str) -> list[Replica]:
 
 def _is_live(path: str) -> bool:
     parts = path.split(".")
-    return parts[0] in LIVE_FIELDS or (parts[0] == "placement" and parts[1] in _LIVE_PLACEMENT)
+    return parts[0] in LIVE_FIELDS or ".".join(parts[:2]) in _LIVE
 
 
 def _secrets(before: GLMDeployment, scene: Scene) -> tuple[str, ...]:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from glm_operator.api.v1alpha1 import GLMDeployment
+from glm_operator.manifests.weights_task import WeightsTask
 from glm_operator.plan.limits import UNTOLD, Resources
 from glm_operator.plan.order import Claim
 from glm_operator.plan.quota import UNLIMITED, Limits
@@ -55,6 +57,7 @@ class Node:
     memory_bytes: int = 0
     """The same of memory; 0: unknown."""
     holds: tuple[Hold, ...] = ()
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,56 @@ class Replica:
     """From its annotation: how many replicas in a row failed before this one."""
     failed_at: float | None = None
     """When a Failed pod was first seen so by the API server; None: take `created_at`."""
+
+
+class JobPhase(StrEnum):
+    """How far a weights Job has come."""
+
+    WAITING = "Waiting"
+    """Its pod has not started."""
+    RUNNING = "Running"
+    DONE = "Done"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the pod of a weights Job last told of itself."""
+
+    stage: str
+    """Reading, Waiting, Fetching, Verifying or Done."""
+    done_bytes: int = 0
+    total_bytes: int = 0
+    bytes_per_second: int = 0
+    """0: not known yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsJob:
+    """A Job of this object that reads, fetches or checks a checkpoint."""
+
+    name: str
+    uid: str
+    task: WeightsTask
+    created_at: float
+    phase: JobPhase = JobPhase.WAITING
+    pod: str = ""
+    ip: str = ""
+    """Address of its running pod."""
+    started_at: float | None = None
+    finished_at: float | None = None
+    blocked: str = ""
+    """Why its pod does not start, as a sentence of the scheduler or the kubelet."""
+    reason: str = ""
+    """Of the catalogue, of one that failed."""
+    message: str = ""
+    """What went wrong, as a sentence."""
+    bytes: int = 0
+    """Size of the copy, of one that is done."""
+    facts: Mapping[str, Any] | None = None
+    """What the checkpoint is, of one that read it."""
+    progress: Progress | None = None
+    terminating: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +219,15 @@ class Defaults:
     engine_image: str = "vllm/vllm-openai:v0.32.0"
     gateway_image: str = "glm-operator/gateway:0.1.0"
     image_pull_policy: str = "IfNotPresent"
+    weights_image: str = "glm-operator/weights:0.1.0"
+    node_local: bool = True
+    """Whether nodes may keep copies of weights."""
+    node_root: str = "/var/lib/glm-operator"
+    """Folder of a node below which copies are kept."""
+    node_paths: tuple[str, ...] = ()
+    """Folders of nodes that objects may read weights from by file://."""
+    hub_endpoint: str = ""
+    """Where the hub is, for those whose Secret does not say; empty: the hub client's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +261,8 @@ class Observed:
     """Drivers that offer GPUs by dynamic resource allocation, where no node offers them else."""
     limits: Limits = UNLIMITED
     """What the namespace allows."""
+    weights: tuple[WeightsJob, ...] = ()
+    """Jobs of this object that read, fetch or check checkpoints."""
     children: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     """(kind, name) -> live manifest of every owned object that is applied, not created."""
     gateways: tuple[GatewayReport, ...] = ()

@@ -9,7 +9,8 @@ from typing import Any
 from glm_operator import catalog
 from glm_operator.api import reasons
 from glm_operator.api.enums import Thinking
-from glm_operator.api.tier import AnyTier, Placement
+from glm_operator.api.model import Model
+from glm_operator.api.tier import AnyTier
 from glm_operator.manifests.engine import EngineSpec, canonical_hash
 from glm_operator.plan.fit import Fit, Rejection, fit
 from glm_operator.plan.hosting import can_be_hosted
@@ -22,6 +23,8 @@ LIVE_FIELDS = {"replicas", "drain", "scaling"}
 """Fields of a tier that no pod is made of."""
 LIVE_PLACEMENT = ("provisioning", "node_autoscaler")
 """Fields of its placement of which the same is true."""
+LIVE_WEIGHTS = ("pre_pull", "secret_ref")
+"""Fields of its weights of which the same is true."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +74,19 @@ class Inputs:
 
         Fields at their default are left out: one that a later version adds changes nothing.
         """
-        unset = {name: getattr(Placement(), name) for name in LIVE_PLACEMENT}
-        placement = self.tier.placement.model_copy(update=unset)
-        written = self.tier.model_copy(update={"placement": placement}).model_dump(
+        fixed = {
+            "placement": without_live(self.tier.placement, LIVE_PLACEMENT),
+            "weights": without_live(self.tier.weights, LIVE_WEIGHTS),
+        }
+        written = self.tier.model_copy(update=fixed).model_dump(
             mode="json", by_alias=True, exclude=LIVE_FIELDS, exclude_defaults=True
         )
         return canonical_hash({"tier": written, "pullSecrets": sorted(self.pull_secrets)})
+
+
+def without_live(part: Model, live: Iterable[str]) -> Model:
+    """A part of a tier with its live fields at their defaults."""
+    return part.model_copy(update={name: getattr(type(part)(), name) for name in live})
 
 
 @dataclass(frozen=True, slots=True)
