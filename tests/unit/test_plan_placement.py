@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from glm_operator.plan.demand import Demand, Queued
 from glm_operator.plan.kinds import Kinds
 from glm_operator.plan.observed import Hold, Node, Replica, Taint
 from glm_operator.plan.order import Rank
 from glm_operator.plan.placement import Constraints, node_refusal, tolerates
-from glm_operator.plan.room import ZONE_LABEL, Demand, Queued, Room
+from glm_operator.plan.room import ZONE_LABEL, Room
 from glm_operator.plan.shortage import shortage
 
 GPU = "nvidia.com/gpu"

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from glm_operator.plan.demand import Demand
 from glm_operator.plan.observed import Node, Replica
 from glm_operator.plan.replicas import fleet
 from glm_operator.plan.rollout import Moves, Target, View, step
-from glm_operator.plan.room import Demand, Room
+from glm_operator.plan.room import Room
 from plan_builders import FLAGSHIP, GPU, NOW, failed, nodes, replica, settled, starting
 
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 from functools import cache
 
 from glm_operator.catalog import GPU, GPUS, Format, gpus
+from glm_operator.plan.demand import Demand
 from glm_operator.plan.fit import fit
 from glm_operator.plan.kinds import Kinds
 from glm_operator.plan.observed import Node, Replica
 from glm_operator.plan.placement import Constraints, health_refusal, node_refusal
-from glm_operator.plan.room import Demand, Room
+from glm_operator.plan.room import Room
 from glm_operator.plan.sizing import AUTO, Ask, Option
 
 NODE_SIZES = (1, 2, 4, 8)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from glm_operator.api.quantities import amounts
 from glm_operator.manifests.engine import EngineSpec
 from glm_operator.manifests.engine_pod import resources
+from glm_operator.plan.demand import Demand, Queued
 from glm_operator.plan.hosting import Hosting
 from glm_operator.plan.limits import Resources
 from glm_operator.plan.order import Claim, Rank
 from glm_operator.plan.rollout import Moves
-from glm_operator.plan.room import Demand, Queued
 
 NOBODY = ""
 """In a plan, replicas of other objects have no siblings that they would keep away from."""

@@ -12,6 +12,7 @@ from glm_operator.manifests.engine_pod import NodeWish, PodIdentity, engine_pod
 from glm_operator.manifests.labels import Owner
 from glm_operator.plan import times
 from glm_operator.plan.actions import CreatePod, DeletePod, PatchPod, TryPod
+from glm_operator.plan.demand import Demand
 from glm_operator.plan.observed import Node, Replica
 from glm_operator.plan.replicas import (
     Fleet,
@@ -22,7 +23,7 @@ from glm_operator.plan.replicas import (
     stuck_at,
 )
 from glm_operator.plan.rollout import Moves, View
-from glm_operator.plan.room import Demand, Room
+from glm_operator.plan.room import Room
 
 DRAIN_POLL_SECONDS = 1.0
 """Gateways are polled once a second; a drain is looked at as often."""

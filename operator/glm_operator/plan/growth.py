@@ -19,13 +19,14 @@ from glm_operator.manifests.engine_pod import NodeWish
 from glm_operator.plan import times
 from glm_operator.plan.actions import DeletePod
 from glm_operator.plan.conditions import shorten
+from glm_operator.plan.demand import Demand
 from glm_operator.plan.hosting import Hosting
 from glm_operator.plan.kinds import Kinds
 from glm_operator.plan.newnodes import Policy, can_come, policy_of, wish_of
 from glm_operator.plan.observed import Observed, Replica
 from glm_operator.plan.replicas import Fleet
 from glm_operator.plan.rollout import Moves
-from glm_operator.plan.room import Demand, Room
+from glm_operator.plan.room import Room
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from glm_operator.plan.demand import Demand
 from glm_operator.plan.observed import GatewayReport, Node, Replica
 from glm_operator.plan.replicas import (
     Fleet,
@@ -14,7 +15,7 @@ from glm_operator.plan.replicas import (
     retry_at,
     worth,
 )
-from glm_operator.plan.room import Demand, Room
+from glm_operator.plan.room import Room
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,64 +3,19 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 
+from glm_operator.plan.demand import Demand, Kept, Queued
+from glm_operator.plan.holders import Holders
 from glm_operator.plan.kinds import Kinds
-from glm_operator.plan.limits import Resources
 from glm_operator.plan.node_queue import Cost, NodeQueue
 from glm_operator.plan.observed import Node, Replica
 from glm_operator.plan.order import Rank
 from glm_operator.plan.placement import FINISHED_PHASES
 from glm_operator.plan.quota import UNLIMITED, Allowance, Lack, Limits
 
+_QueueKey = tuple[frozenset[str], str, str, int, int, Holders]
 ZONE_LABEL = "topology.kubernetes.io/zone"
-
-Hosts = Callable[[Kinds], Sequence[Node]]
-"""Which nodes could host a replica, were they empty and well."""
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """What one new replica asks of a node."""
-
-    tier: str
-    """Whose siblings it keeps away from; empty: nobody's."""
-    resource: str
-    gpus: int
-    hosts: Hosts
-    hole: int = 0
-    """GPUs in one piece that should stay together for a larger tier; 0: nothing to keep whole."""
-    hosting: str = ""
-    """Names what `hosts` judges by: demands that are alike in it share its answer."""
-    homes: frozenset[str] = frozenset()
-    """Nodes that come before all others where they have room."""
-    owed: int = 0
-    """So many replicas come in the tier's own place in the order; see `later`."""
-    later: Rank | None = None
-    """The place of replicas beyond `owed`; None: the same."""
-    refusal: Callable[[Node], str] = lambda node: ""
-    """Why a node is not among `hosts`, as a sentence."""
-    resources: Resources | None = None
-    """What its pod asks for, which the namespace has to admit; None: it admitted it already."""
-
-
-@dataclass(frozen=True, slots=True)
-class Queued:
-    """Replicas that come before those of the plan's own object, once it is as far as `rank`."""
-
-    rank: Rank
-    demand: Demand
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """GPUs of one node that are left to replicas which come first."""
-
-    rank: Rank
-    resource: str
-    gpus: int
 
 
 class Room:
@@ -92,7 +47,7 @@ class Room:
         self._on_node: dict[tuple[str, str], int] = {}
         self._in_zone: dict[tuple[str, str], int] = {}
         self._counted: set[str] = set()
-        self._queues: dict[tuple[frozenset[str], str, str, int, int], tuple[Demand, NodeQueue]] = {}
+        self._queues: dict[_QueueKey, tuple[Demand, NodeQueue]] = {}
         self._queued: list[Queued] = sorted(queued, key=lambda one: one.rank.key, reverse=True)
         # Shared by all copies: within one plan an engine's hosts do not change.
         self._hosts: dict[tuple[str, str, int], Sequence[Node]] = {}
@@ -302,7 +257,7 @@ class Room:
 
     def _queue(self, demand: Demand) -> NodeQueue:
         hosts = self._well_hosts(demand)
-        key = hosts, demand.resource, demand.tier, demand.gpus, demand.hole
+        key = hosts, demand.resource, demand.tier, demand.gpus, demand.hole, demand.holders
         if key not in self._queues:
             queue = NodeQueue()
             self._queues[key] = demand, queue
@@ -366,6 +321,7 @@ class Room:
         In one loop: most of the time of a plan of thousands of nodes is spent here.
         """
         resource, gpus, hole, tier = demand.resource, demand.gpus, demand.hole, demand.tier
+        holders = demand.holders
         held, kept = self._held.get(resource, {}), self._kept.get(resource, {})
         for name in names:
             allocatable = self._nodes[name].allocatable.get(resource, 0)
@@ -375,11 +331,12 @@ class Room:
             free = unkept - held.get(name, 0)
             left = free - gpus
             if left < 0:
-                yield self._zones[name], (-left, 0, 0, 0, name)
+                yield self._zones[name], (-left, 0, 0, 0, 0, name)
                 continue
             lost = free // hole - left // hole if hole else 0
+            far = 0 if holders.everywhere else holders.distance(name)
             siblings = self._on_node.get((name, tier), 0)
-            yield self._zones[name], (0, lost, left, siblings, name)
+            yield self._zones[name], (0, lost, far, left, siblings, name)
 
 
 NO_NODES = Kinds(())

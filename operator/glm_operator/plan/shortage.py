@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from glm_operator.plan.demand import Demand
 from glm_operator.plan.observed import Node
 from glm_operator.plan.order import Rank
 from glm_operator.plan.placement import gpus_text, health_refusal
-from glm_operator.plan.room import Demand, Room
+from glm_operator.plan.room import Room
 
 
 def shortage(room: Room, demand: Demand, rank: Rank) -> str:

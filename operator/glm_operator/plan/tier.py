@@ -12,6 +12,7 @@ from glm_operator.plan import scaling
 from glm_operator.plan.actions import CreatePod
 from glm_operator.plan.advice import fewer_flash, helps, relief
 from glm_operator.plan.claims import Stand, demand_of, successors
+from glm_operator.plan.demand import Demand
 from glm_operator.plan.execution import Factory, Steps, carry_out, label_only, taken_names
 from glm_operator.plan.growth import NO_GROWTH, Grower, Growth
 from glm_operator.plan.newnodes import candidates
@@ -21,7 +22,7 @@ from glm_operator.plan.promises import follows_load, owed, promised, scaled_by_o
 from glm_operator.plan.replicas import Fleet, fleet, is_finished, is_serving, node_fault
 from glm_operator.plan.resolve import Inputs, Resolution
 from glm_operator.plan.rollout import Moves, Target, step
-from glm_operator.plan.room import Demand, Room
+from glm_operator.plan.room import Room
 from glm_operator.plan.scene import Scene, rank_of
 from glm_operator.plan.shortage import shortage
 
