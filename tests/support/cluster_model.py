@@ -15,6 +15,7 @@ from typing import Any
 from glm_operator.api import names
 from glm_operator.api.v1alpha1 import GLMDeployment
 from glm_operator.kube.limits import resources_of
+from glm_operator.manifests.weights_task import TaskKind, WeightsTask
 from glm_operator.plan import times
 from glm_operator.plan.actions import (
     Action,
@@ -31,12 +32,14 @@ from glm_operator.plan.observed import (
     GatewayReport,
     GatewayTier,
     Hold,
+    JobPhase,
     Node,
     Observed,
     PriorityClasses,
     Replica,
     Revision,
     ScalingMemory,
+    WeightsJob,
 )
 from glm_operator.plan.order import Claim
 from glm_operator.plan.planner import plan
@@ -45,6 +48,7 @@ from glm_operator.plan.quota import UNLIMITED, Allowance, Limits
 GPU = "nvidia.com/gpu"
 START_SECONDS = 20.0
 STOP_SECONDS = 2.0
+FETCH_SECONDS = 8.0
 
 
 class Conflict(Exception):
@@ -99,6 +103,14 @@ class ModelCluster:
     status: dict[str, Any] = field(default_factory=dict)
     pods: dict[str, Replica] = field(default_factory=dict)
     children: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    jobs: dict[str, WeightsJob] = field(default_factory=dict)
+    """Weights Jobs by name."""
+    facts: dict[str, Any] = field(default_factory=lambda: {"commit": "c" * 40})
+    """What a Job reads of any checkpoint."""
+    failing: dict[str, str] = field(default_factory=dict)
+    """Node, or "" for Jobs without one -> the reason for which its weights Jobs fail."""
+    fetched: list[tuple[str, str]] = field(default_factory=list)
+    """Node and key of every fetch that was begun."""
     revisions: dict[str, Revision] = field(default_factory=dict)
     scaling: Mapping[str, ScalingMemory] = field(default_factory=dict)
     in_flight: dict[str, int] = field(default_factory=dict)
@@ -151,6 +163,7 @@ class ModelCluster:
             revisions=tuple(self.revisions.values()),
             nodes=tuple(self._with_holds(node) for node in self.nodes.values()),
             children=self.children,
+            weights=tuple(self.jobs.values()),
             gateways=tuple(self._reports()),
             scaling=self.scaling,
             created_at=self.created_at,
@@ -236,6 +249,7 @@ class ModelCluster:
                 self._apply(action.manifest)
             case DeleteChild():
                 self.children.pop((action.kind, action.name), None)
+                self.jobs.pop(action.name, None)
                 self.revisions.pop(action.name, None)
 
     def _create(self, action: CreatePod) -> None:
@@ -307,6 +321,8 @@ class ModelCluster:
                 data=copy.deepcopy(manifest["data"]),
             )
             return
+        if manifest["kind"] == "Job":
+            self._start_job(manifest)
         live = copy.deepcopy(dict(manifest))
         live["metadata"]["uid"] = f"uid-{manifest['kind']}-{meta['name']}"
         if manifest["kind"] == "Deployment":
@@ -315,6 +331,37 @@ class ModelCluster:
                 "observedGeneration": 1,
             }
         self.children[manifest["kind"], meta["name"]] = live
+
+    def _start_job(self, manifest: Mapping[str, Any]) -> None:
+        meta = manifest["metadata"]
+        task = WeightsTask.from_data(json.loads(meta["annotations"][names.ANNOTATION_TASK]))
+        if meta["name"] in self.jobs:
+            raise Conflict(f"Job {meta['name']} exists, and nothing of a Job can be changed")
+        volume = manifest["spec"]["template"]["spec"]["volumes"][1:]
+        for claim in (one["persistentVolumeClaim"]["claimName"] for one in volume):
+            if task.node and ("PersistentVolumeClaim", claim) not in self.children:
+                raise Conflict(f"Job {meta['name']} needs the claim {claim}, which is not there")
+        self.jobs[meta["name"]] = WeightsJob(meta["name"], f"uid-{meta['name']}", task, self.now)
+        if task.kind is TaskKind.FETCH:
+            self.fetched.append((task.node, task.key))
+
+    def _work(self, job: WeightsJob) -> None:
+        """A Job runs, and ends after a while, on a node that is well."""
+        node = self.nodes.get(job.task.node) if job.task.node else None
+        if job.task.node and (node is None or not node.ready):
+            return
+        if job.phase not in (JobPhase.WAITING, JobPhase.RUNNING):
+            return
+        if self.now - job.created_at < FETCH_SECONDS:
+            self.jobs[job.name] = replace(job, phase=JobPhase.RUNNING)
+            return
+        reason = self.failing.get(job.task.node, "")
+        phase = JobPhase.FAILED if reason else JobPhase.DONE
+        told = self.facts if job.task.kind is TaskKind.READ else None
+        message = f"{reason} it is." if reason else ""
+        self.jobs[job.name] = replace(
+            job, phase=phase, finished_at=self.now, facts=told, reason=reason, message=message
+        )
 
     def _verify(self, name: str) -> None:
         pod = self.pods.get(name)
@@ -328,6 +375,8 @@ class ModelCluster:
     def advance(self, seconds: float) -> None:
         """Let time pass: pods are bound, start and end."""
         self.now += seconds
+        for job in list(self.jobs.values()):
+            self._work(job)
         for pod in list(self.pods.values()):
             self._live(pod)
 
@@ -384,6 +433,8 @@ class ModelCluster:
             if not pod.containers_ready or pod.terminating or pod.draining_since is not None
         ]
         sound = {name for name, node in self.nodes.items() if node.ready}
+        if any(job.phase in (JobPhase.WAITING, JobPhase.RUNNING) for job in self.jobs.values()):
+            return False
         return not [pod for pod in moving if pod.node in sound and pod.phase != "Failed"]
 
     # What tests do to it.

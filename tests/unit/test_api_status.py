@@ -20,9 +20,14 @@ LARGE = Node("gpu-2", {"nvidia.com/gpu.memory": "183359"}, allocatable={"nvidia.
 EMPTY = Node("cpu-1")
 
 ASKED = {"provisioning": "NodeAutoscaler", "nodeAutoscaler": {"nodeShape": "8xH100-80GB"}}
-WAITING = changed(
-    {f"{tier}.placement": ASKED for tier in (FLAGSHIP, FLASH, TEXT)}, changed({TEXT: TEXT_TIER})
+COMMIT = "c" * 40
+KNOWN = changed(
+    {f"{tier}.weights.prePull": "Disabled" for tier in (FLAGSHIP, FLASH, TEXT)}
+    | {f"{tier}.model.revision": COMMIT for tier in (FLAGSHIP, FLASH, TEXT)},
+    changed({TEXT: TEXT_TIER}),
 )
+"""No checkpoint has to be read before it begins."""
+WAITING = changed({f"{tier}.placement": ASKED for tier in (FLAGSHIP, FLASH, TEXT)}, KNOWN)
 FAILED = {"failures": 1, "failedAt": "1970-01-01T00:00:01Z", "message": "no node came"}
 STORED = {
     "observedGeneration": 3,
@@ -31,6 +36,7 @@ STORED = {
 
 SITUATIONS = {
     "fits": (base(), ROOMY),
+    "fetches": (KNOWN, LARGE),
     "text": (changed({TEXT: TEXT_TIER}), ROOMY),
     "text with a choice": (changed({TEXT: TEXT_TIER}), LARGE),
     "does not fit": (base(), EMPTY),

@@ -112,7 +112,7 @@ def test_the_users_arguments_are_last_so_that_they_count() -> None:
     ],
 )
 def test_where_the_weights_are(uri: str, path: str, claim: str) -> None:
-    assert (arguments.model_path(uri), arguments.claim_name(uri)) == (path, claim)
+    assert (arguments.model_path(uri), arguments.claim_of(uri)) == (path, claim)
 
 
 def test_a_claim_is_mounted_read_only() -> None:

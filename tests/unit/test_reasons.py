@@ -53,13 +53,7 @@ def test_no_reason_is_written_as_a_string() -> None:
     assert found == []
 
 
-COMING = {
-    *("READING_CHECKPOINT", "FETCHING_WEIGHTS", "WEIGHTS_FETCH_STARTED", "WEIGHTS_FETCHED"),
-    *("WEIGHTS_JOB_BLOCKED", "TOKEN_REFUSED", "CHECKPOINT_NOT_FOUND", "HUB_UNREACHABLE"),
-    *("FILE_MISSING", "FILE_DAMAGED", "DISK_TOO_SMALL", "CHECKPOINT_UNREADABLE"),
-    *("ARCHITECTURE_UNSUPPORTED", "CHECKPOINT_MISMATCH", "NODE_PATH_NOT_ALLOWED"),
-    "NODE_CACHE_DISABLED",
-}
+COMING = {"ARCHITECTURE_UNSUPPORTED", "CHECKPOINT_MISMATCH"}
 """Reasons of the weights, agreed on before the parts that use them are there."""
 
 

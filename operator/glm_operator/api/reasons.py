@@ -124,6 +124,9 @@ WEIGHTS_FETCHED = _event(
 WEIGHTS_JOB_BLOCKED = _shown(
     "WeightsJobBlocked", "The pod of a weights Job cannot start; the message says why."
 )
+WEIGHTS_JOB_FAILED = _shown(
+    "WeightsJobFailed", "A weights Job ended without telling why; its pod's log may."
+)
 TOKEN_REFUSED = _shown(
     "TokenRefused",
     "The hub does not give the repository to this token; put one that may read it into the Secret "

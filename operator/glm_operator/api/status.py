@@ -133,6 +133,36 @@ class NodeRequests(Model):
     """How the last request ended, as a sentence."""
 
 
+class WeightsCopy(Model):
+    """The weights of a tier at one place."""
+
+    place: ShortText | None = None
+    """The node, or the claim."""
+    state: Literal["Waiting", "Fetching", "Verifying", "Ready", "Failed"] | None = None
+    """How far they are."""
+    bytes: Bytes | None = None
+    """Bytes that are there."""
+    total_bytes: Bytes | None = None
+    """Bytes that there will be; 0 is unknown."""
+    bytes_per_second: Bytes | None = None
+    """Present rate; 0 is unknown."""
+    remaining_seconds: Count | None = None
+    """Until they are all there at this rate; 0 is unknown."""
+    message: Text | None = None
+    """What is wrong, as a sentence."""
+
+
+class WeightsStatus(Model):
+    """The weights of a tier."""
+
+    commit: ShortText | None = None
+    """Commit of the repository that is served."""
+    copies: tuple[WeightsCopy, ...] | None = Field(
+        default=None, max_length=256, json_schema_extra=ATOMIC
+    )
+    """Every place that holds, gets, or cannot get them."""
+
+
 class TierStatus(Model):
     """The replicas of a tier."""
 
@@ -153,6 +183,8 @@ class TierStatus(Model):
     scaled_by: Literal["Operator", "Scale", "Spec"] | None = None
     """Who writes the number of replicas: the operator, an autoscaler through the scale
     subresource, or the author of the object."""
+    weights: WeightsStatus | None = None
+    """Where the weights are, where a Job looks after them."""
     node_requests: NodeRequests | None = None
     """What it asks a node autoscaler for, where placement.provisioning is NodeAutoscaler."""
 

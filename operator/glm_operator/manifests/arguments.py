@@ -23,30 +23,41 @@ KEEP_ALIVE_SECONDS = 120
 MAX_IMAGE_PIXELS = 40_000_000
 MAX_MEDIA_MEGABYTES = 32
 
+NODE_LOCAL = "NodeLocal"
+"""EngineSpec.cache of a copy on the node, with its compile cache beside it."""
 TEMPORARY = "/tmp"
 WEIGHTS_MOUNT = "/weights"
 
 
-def model_path(uri: str) -> str:
-    """What `--model` names: a repository of the hub, or a path inside the engine container."""
+COMPILE_MOUNT = "/compile"
+
+
+def model_path(uri: str, *, mounted: bool = False) -> str:
+    """What `--model` names: a repository of the hub, or a path inside the engine container.
+
+    `mounted`: a copy of the repository is.
+    """
     scheme, _, rest = uri.partition("://")
-    if scheme == "hf":
-        return rest
+    if scheme == "file" or mounted:
+        return WEIGHTS_MOUNT
     if scheme == "pvc":
         return f"{WEIGHTS_MOUNT}/{rest.partition('/')[2]}".rstrip("/")
     return rest
 
 
-def claim_name(uri: str) -> str:
+def claim_of(uri: str) -> str:
     """The PersistentVolumeClaim that a `pvc://` address names, else empty."""
     scheme, _, rest = uri.partition("://")
     return rest.partition("/")[0] if scheme == "pvc" else ""
 
 
-def arguments(spec: EngineSpec) -> list[str]:
-    """The engine's arguments. The user's come last: vLLM takes the last of a repeated option."""
+def arguments(spec: EngineSpec, *, mounted: bool = False) -> list[str]:
+    """The engine's arguments. The user's come last: vLLM takes the last of a repeated option.
+
+    `mounted`: a copy of the hub's repository is mounted, so nothing is downloaded.
+    """
     return [
-        *_model(spec),
+        *_model(spec, mounted),
         *_parallelism(spec),
         *_tools(spec),
         *_memory(spec),
@@ -60,10 +71,11 @@ def arguments(spec: EngineSpec) -> list[str]:
     ]
 
 
-def _model(spec: EngineSpec) -> list[str]:
-    revision = ["--revision", spec.model_revision] if spec.model_revision else []
+def _model(spec: EngineSpec, mounted: bool) -> list[str]:
+    named = spec.model_revision and not mounted
+    revision = ["--revision", spec.model_revision] if named else []
     return [
-        *("--model", model_path(spec.uri)),
+        *("--model", model_path(spec.uri, mounted=mounted)),
         *revision,
         *("--served-model-name", spec.served_name),
         *("--port", str(names.ENGINE_PORT)),
@@ -114,7 +126,7 @@ def _thinking(spec: EngineSpec) -> list[str]:
     ]
 
 
-def environment(spec: EngineSpec) -> list[dict[str, str]]:
+def environment(spec: EngineSpec, *, mounted: bool = False) -> list[dict[str, str]]:
     """The engine's variables: ours, then the user's; a name that both set is the user's."""
     ours = {
         "HOME": TEMPORARY,
@@ -132,7 +144,9 @@ def environment(spec: EngineSpec) -> list[dict[str, str]]:
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
     }
-    if not spec.uri.startswith("hf://"):
+    if mounted or not spec.uri.startswith("hf://"):
         ours["HF_HUB_OFFLINE"] = "1"
+    if mounted and spec.cache == NODE_LOCAL:
+        ours["VLLM_CACHE_ROOT"] = COMPILE_MOUNT
     merged = ours | dict(spec.env)
     return [{"name": name, "value": value} for name, value in merged.items()]

@@ -35,6 +35,15 @@ class EngineSpec:
     tensor: int
     max_model_len: int
     model_revision: str = ""
+    """Of the hub: the commit where it is known, else as the user wrote it."""
+    cache: str = ""
+    """NodeLocal or PersistentVolumeClaim: where a Job keeps the copy; empty: the engine itself
+    finds or downloads the weights."""
+    cache_claim: str = ""
+    """The user's claim that keeps the copy."""
+    secret: str = ""
+    """Secret with the variables of the hub's client. It names no revision: a pod that runs needs
+    it no more."""
     quantization: str = "BF16"
     tool_call_parser: str = "glm45"
     reasoning_parser: str = "glm45"
@@ -111,7 +120,7 @@ class EngineSpec:
         Fields at their default take no part: one that a later version adds changes no name.
         """
         data, defaults = self.to_data(), _DEFAULTS
-        del data["gpu_bytes"]
+        del data["gpu_bytes"], data["secret"]
         told = {key: value for key, value in data.items() if value != defaults.get(key, ...)}
         return canonical_hash(told)[:REVISION_LENGTH]
 

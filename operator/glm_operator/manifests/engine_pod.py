@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from glm_operator.api import names
 from glm_operator.manifests import arguments
 from glm_operator.manifests.engine import EngineSpec
 from glm_operator.manifests.labels import Owner
+from glm_operator.manifests.weights_mount import WeightsMount, weights_mount
 
 ENGINE_USER = 10001
 PRE_STOP_SECONDS = 5
@@ -47,6 +49,8 @@ class PodIdentity:
     """How many replicas in a row failed before this one; it sets the next back-off."""
     wish: NodeWish | None = None
     """Instead of a node: which one the scheduler should wait for."""
+    gpu: str = ""
+    """Kind of the node's GPUs; compiled code is of no use to another."""
 
 
 def engine_pod(
@@ -57,12 +61,13 @@ def engine_pod(
     labels = {names.LABEL_TIER: spec.tier, names.LABEL_REVISION: revision}
     metadata = owner.metadata(name, "engine", **labels)
     metadata["annotations"] = _annotations(spec, identity)
+    copy = weights_mount(owner, spec, identity.node, identity.gpu)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": metadata,
         "spec": {
-            "containers": [_container(spec, pull_policy)],
+            "containers": [_container(spec, pull_policy, copy)],
             "restartPolicy": "Always",
             "terminationGracePeriodSeconds": grace_seconds(spec),
             "readinessGates": [{"conditionType": names.GATE_VERIFIED}],
@@ -70,8 +75,8 @@ def engine_pod(
             "enableServiceLinks": False,
             "automountServiceAccountToken": False,
             "securityContext": _pod_security(),
-            "tolerations": _tolerations(spec),
-            "volumes": _volumes(spec),
+            "tolerations": tolerations(spec.resource, spec.tolerations),
+            "volumes": _volumes(spec, copy),
             **_placement(spec, identity),
             **_optional(spec),
         },
@@ -87,17 +92,21 @@ def _annotations(spec: EngineSpec, identity: PodIdentity) -> dict[str, str]:
     return found
 
 
-def _container(spec: EngineSpec, pull_policy: str) -> dict[str, Any]:
+def _container(spec: EngineSpec, pull_policy: str, copy: WeightsMount | None) -> dict[str, Any]:
+    mounted = copy is not None
+    downloads = spec.uri.startswith("hf://") and not mounted and bool(spec.secret)
+    variables = [{"secretRef": {"name": spec.secret}}] if downloads else []
     return {
         "name": names.ENGINE_CONTAINER,
         "image": spec.image,
         "imagePullPolicy": pull_policy,
         "command": list(arguments.COMMAND),
-        "args": arguments.arguments(spec),
-        "env": arguments.environment(spec),
+        "args": arguments.arguments(spec, mounted=mounted),
+        "env": arguments.environment(spec, mounted=mounted),
+        **({"envFrom": variables} if variables else {}),
         "ports": [{"name": "http", "containerPort": names.ENGINE_PORT, "protocol": "TCP"}],
         "resources": resources(spec),
-        "volumeMounts": _mounts(spec),
+        "volumeMounts": _mounts(copy),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
@@ -144,32 +153,26 @@ def resources(spec: EngineSpec) -> dict[str, dict[str, str]]:
     return {"requests": given | gpus, "limits": limits | gpus}
 
 
-def _volumes(spec: EngineSpec) -> list[dict[str, Any]]:
+def _volumes(spec: EngineSpec, copy: WeightsMount | None) -> list[dict[str, Any]]:
     volumes: list[dict[str, Any]] = [
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(spec.shm_bytes)}},
         {"name": "tmp", "emptyDir": {}},
     ]
-    claim = arguments.claim_name(spec.uri)
-    if claim:
-        source = {"claimName": claim, "readOnly": True}
-        volumes.append({"name": "weights", "persistentVolumeClaim": source})
-    return volumes
+    return volumes if copy is None else [*volumes, *copy.volumes()]
 
 
-def _mounts(spec: EngineSpec) -> list[dict[str, Any]]:
+def _mounts(copy: WeightsMount | None) -> list[dict[str, Any]]:
     mounts: list[dict[str, Any]] = [
         {"name": "shm", "mountPath": "/dev/shm"},
         {"name": "tmp", "mountPath": arguments.TEMPORARY},
     ]
-    if arguments.claim_name(spec.uri):
-        weights = {"name": "weights", "mountPath": arguments.WEIGHTS_MOUNT, "readOnly": True}
-        mounts.append(weights)
-    return mounts
+    return mounts if copy is None else [*mounts, *copy.mounts()]
 
 
-def _tolerations(spec: EngineSpec) -> list[dict[str, str]]:
-    gpu = {"key": spec.resource, "operator": "Exists", "effect": "NoSchedule"}
-    return [gpu, *(dict(item) for item in spec.tolerations)]
+def tolerations(resource: str, more: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
+    """The taint of nodes that are kept for GPUs, and what the user tolerates besides."""
+    gpu = {"key": resource, "operator": "Exists", "effect": "NoSchedule"}
+    return [gpu, *(dict(item) for item in more)]
 
 
 def _placement(spec: EngineSpec, identity: PodIdentity) -> dict[str, Any]:

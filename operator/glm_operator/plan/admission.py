@@ -17,6 +17,7 @@ from glm_operator.plan.newnodes import can_come, candidates
 from glm_operator.plan.observed import Replica, Revision
 from glm_operator.plan.order import Claim
 from glm_operator.plan.promises import promised
+from glm_operator.plan.reading import Reading, read
 from glm_operator.plan.replicas import is_finished
 from glm_operator.plan.resolve import Inputs, Records, Resolution, read_record, resolve
 from glm_operator.plan.room import Room
@@ -25,6 +26,7 @@ from glm_operator.plan.shortage import shortage
 from glm_operator.plan.tier import Course
 
 PAUSED_SENTENCE = "has an edit that waits until mode is Live again"
+KNOWN = Reading()
 TOGETHER_SENTENCE = "waits, because the object begins as a whole"
 
 
@@ -41,6 +43,8 @@ class _Case:
     begun: bool = False
     missing: int = 0
     """Replicas that have to find room before the tier begins."""
+    reading: Reading = KNOWN
+    """What is known of the checkpoint."""
 
 
 def courses(scene: Scene, room: Room) -> Mapping[str, Course]:
@@ -57,18 +61,21 @@ def _case(name: str, spec: AnyTier, scene: Scene, trial: Room) -> _Case:
     rank = rank_of(scene, name, spec)
     trial.let_in(rank)
     trial.give_up(rank)
-    resolution = _resolve(name, spec, scene, trial)
+    resolution, reading = _resolve(name, spec, scene, trial)
+    case = _Case(name, spec, resolution, reading=reading)
     if resolution.engine is None:
-        return _Case(name, spec, resolution, "does not fit", reasons.DOES_NOT_FIT)
+        return replace(case, lacks="does not fit", reason=reasons.DOES_NOT_FIT)
     replicas = scene.replicas(name)
     begun = resolution.recorded or any(one.revision == resolution.revision for one in replicas)
     if begun:
-        return _Case(name, spec, resolution, begun=True)
+        return replace(case, begun=True)
+    if reading.lacks:
+        return replace(case, lacks=reading.lacks, reason=reading.reason)
     unknown = _unknown_priority(spec, scene)
     if unknown:
-        return _Case(name, spec, resolution, unknown, reasons.PRIORITY_CLASS_MISSING)
+        return replace(case, lacks=unknown, reason=reasons.PRIORITY_CLASS_MISSING)
     _release_others(resolution.engine, scene, trial)
-    return _find_room(_Case(name, spec, resolution), resolution.engine, scene, trial)
+    return _find_room(case, resolution.engine, scene, trial)
 
 
 def _unknown_priority(spec: AnyTier, scene: Scene) -> str:
@@ -82,12 +89,14 @@ def _unknown_priority(spec: AnyTier, scene: Scene) -> str:
     )
 
 
-def _resolve(name: str, spec: AnyTier, scene: Scene, trial: Room) -> Resolution:
+def _resolve(name: str, spec: AnyTier, scene: Scene, trial: Room) -> tuple[Resolution, Reading]:
     observed = scene.observed
     inputs = Inputs(name, spec, observed.object.spec.image_pull_secrets, scene.defaults)
     in_use = frozenset(one.revision for one in scene.replicas(name))
     records = Records(tuple(one for one in observed.revisions if one.tier == name), in_use)
     wanted = max(1, promised(spec))
+    reading = _reading(inputs, records, scene)
+    inputs = replace(inputs, facts=reading.facts, commit=reading.commit)
 
     def has_room(engine: EngineSpec) -> bool:
         after = trial
@@ -99,7 +108,19 @@ def _resolve(name: str, spec: AnyTier, scene: Scene, trial: Room) -> Resolution:
     def comes(engine: EngineSpec) -> bool:
         return can_come(spec, engine, scene.kinds)
 
-    return resolve(inputs, candidates(spec, scene.kinds), records, (has_room, comes))
+    found = resolve(inputs, candidates(spec, scene.kinds), records, (has_room, comes))
+    return found, reading
+
+
+def _reading(inputs: Inputs, records: Records, scene: Scene) -> Reading:
+    """What was recorded of the checkpoint, else what its Job told."""
+    record = records.matching(inputs.hash())
+    if record is None and (scene.observed.hypothetical or scene.mode is Mode.PLAN):
+        return KNOWN
+    if record is None:
+        return read(inputs.tier, scene.stock, scene.kinds, inputs.constraints, scene.defaults)
+    facts = record.data.get("checkpoint")
+    return Reading(facts=facts, commit=str(record.data.get("model_revision", "")))
 
 
 def _find_room(case: _Case, engine: EngineSpec, scene: Scene, trial: Room) -> _Case:
@@ -139,16 +160,19 @@ def _others(engine: EngineSpec, scene: Scene) -> list[Replica]:
 
 def _course(case: _Case, blocked: bool, waits: bool, scene: Scene) -> Course:
     resolution = case.resolution
+    told = case.reading.task, case.reading.retry_at
     if scene.mode is not Mode.PAUSED and (case.begun or not blocked):
-        return Course(resolution, resolution.engine, resolution.revision)
+        return Course(
+            resolution, resolution.engine, resolution.revision, "", case.reason, (), *told
+        )
     lacks = PAUSED_SENTENCE if scene.mode is Mode.PAUSED else case.lacks or TOGETHER_SENTENCE
     claims = _claims(case, scene) if waits and scene.mode is not Mode.PAUSED else ()
     before = _in_effect(case.name, scene)
     if before is None:
-        return Course(resolution, held=lacks, reason=case.reason, claims=claims)
+        return Course(resolution, None, "", lacks, case.reason, claims, *told)
     held = "" if before.hash == resolution.revision else lacks
     engine, _ = read_record(before)
-    return Course(resolution, engine, before.hash, held, case.reason, claims)
+    return Course(resolution, engine, before.hash, held, case.reason, claims, *told)
 
 
 def _claims(case: _Case, scene: Scene) -> tuple[Claim, ...]:

@@ -16,14 +16,17 @@ from glm_operator.manifests.applied import is_applied, stamped
 from glm_operator.manifests.engine import EngineSpec
 from glm_operator.manifests.labels import gateway_selector, tier_selector
 from glm_operator.plan.actions import Apply, DeleteChild
+from glm_operator.plan.fetches import Fetches
 from glm_operator.plan.observed import Revision
 from glm_operator.plan.resolve import read_record
 from glm_operator.plan.scene import Scene
 from glm_operator.plan.tier import TierPlan
+from glm_operator.plan.weights_children import CREATED_ONCE, weights_manifests
 
 GATEWAYS = f"{names.MANAGER}-gateway"
 SERVICES = f"{names.MANAGER}-services"
 POLICIES = f"{names.MANAGER}-policies"
+WEIGHTS = f"{names.MANAGER}-weights"
 """One field manager per concern, so that none takes away what another set."""
 
 DEFAULT_HOLD_SECONDS = 300
@@ -32,18 +35,26 @@ KEPT_REVISIONS = 5
 """Records per tier that are kept for going back, besides those in use."""
 
 
-def applies(scene: Scene, tiers: Sequence[TierPlan]) -> list[Apply]:
-    """What has to be written. Nothing exists for an object of which nothing may run."""
-    if not any(tier.course.engine or tier.fleet.all for tier in tiers):
-        return []
-    live = scene.observed.children
-    wanted = []
-    for manifest, manager in _desired(scene, tiers):
-        present = live.get((manifest["kind"], manifest["metadata"]["name"]))
-        if is_applied(manifest, present) or (present and scene.mode is Mode.PAUSED):
-            continue
-        wanted.append(Apply(manifest, manager))
-    return [*wanted, *_records(scene, tiers)]
+def applies(scene: Scene, tiers: Sequence[TierPlan], wanted: Fetches) -> list[Apply]:
+    """What has to be written. Of an object of which nothing may run only weights are looked at."""
+    runs = any(tier.course.engine or tier.fleet.all for tier in tiers)
+    parts = (*(_desired(scene, tiers) if runs else ()), *_weights(scene, wanted))
+    found = [Apply(manifest, manager) for manifest, manager in parts if _is_due(scene, manifest)]
+    return [*found, *(_records(scene, tiers) if runs else ())]
+
+
+def _is_due(scene: Scene, manifest: dict[str, Any]) -> bool:
+    """Whether a child has to be written."""
+    kind = manifest["kind"]
+    present = scene.observed.children.get((kind, manifest["metadata"]["name"]))
+    if present and (scene.mode is Mode.PAUSED or kind in CREATED_ONCE):
+        return False
+    return not is_applied(manifest, present)
+
+
+def _weights(scene: Scene, wanted: Fetches) -> Iterator[tuple[dict[str, Any], str]]:
+    for manifest in weights_manifests(scene, wanted):
+        yield stamped(manifest), WEIGHTS
 
 
 def _desired(scene: Scene, tiers: Sequence[TierPlan]) -> Iterator[tuple[dict[str, Any], str]]:
@@ -198,13 +209,12 @@ def record_suffix(inputs: str) -> str:
     return inputs[:8]
 
 
-def deletions(scene: Scene, tiers: Sequence[TierPlan]) -> list[DeleteChild]:
+def deletions(scene: Scene, tiers: Sequence[TierPlan], fetches: Fetches) -> list[DeleteChild]:
     """Children that the object no longer asks for, and records too old to go back to."""
     if scene.mode is not Mode.LIVE:
         return []
-    wanted = {
-        (manifest["kind"], manifest["metadata"]["name"]) for manifest, _ in _desired(scene, tiers)
-    }
+    parts = (*_desired(scene, tiers), *_weights(scene, fetches))
+    wanted = {(manifest["kind"], manifest["metadata"]["name"]) for manifest, _ in parts}
     stale = [
         DeleteChild(str(live["apiVersion"]), kind, name)
         for (kind, name), live in sorted(scene.observed.children.items())

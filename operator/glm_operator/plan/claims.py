@@ -103,6 +103,8 @@ class Stand:
     """Replicas that it claimed in the places of others which made way."""
     leaving: frozenset[str]
     """Nodes of replicas that make way."""
+    coming: frozenset[str] = NO_HOME
+    """Nodes to which weights are brought for replicas that are wanted."""
 
     @property
     def last(self) -> Rank:
@@ -123,7 +125,11 @@ class Stand:
             follow += 1 if desired >= self.owed else 0
         heir = replace(self.rank, succeeds=True)
         homes = self.demand.homes | self.leaving
-        parts = ((heir, heirs, homes), (self.rank, promised, NO_HOME), (self.last, follow, NO_HOME))
+        parts = (
+            (heir, heirs, homes),
+            (self.rank, promised, self.coming),
+            (self.last, follow, self.coming),
+        )
         for rank, count, where in parts:
             if count > 0:
                 yield Claim(rank, engine, count, self.demand.hole, where)

@@ -8,6 +8,7 @@ from glm_operator.api import reasons
 from glm_operator.api.enums import Mode
 from glm_operator.plan.actions import Event
 from glm_operator.plan.conditions import FALSE, TRUE, Condition
+from glm_operator.plan.copies import Copy, CopyState, stored_copies
 from glm_operator.plan.execution import Steps
 from glm_operator.plan.scene import Scene
 from glm_operator.plan.tier import TierPlan
@@ -18,13 +19,18 @@ ALARMING = ("Planned", "Degraded", "ToolCallVerified")
 
 
 def events(
-    scene: Scene, tiers: Sequence[TierPlan], conditions: Sequence[Condition], steps: Steps
+    scene: Scene,
+    tiers: Sequence[TierPlan],
+    conditions: Sequence[Condition],
+    steps: Steps,
+    places: Sequence[Copy],
 ) -> tuple[Event, ...]:
     """Everything a user wants to read in `kubectl describe`, at most once per change."""
     if scene.mode is Mode.PLAN:
         return tuple(_troubles(scene, conditions))
     return (
         *_pods(steps),
+        *_weights(scene, places),
         *_scaling(scene, tiers),
         *_rollouts(scene, tiers),
         *_troubles(scene, conditions),
@@ -38,6 +44,24 @@ def _pods(steps: Steps) -> Iterator[Event]:
         yield Event(NORMAL, reasons.REPLICA_CREATED, f"{name} {place}.")
     for delete in steps.delete:
         yield Event(NORMAL, reasons.REPLICA_REMOVED, f"{delete.name}: {delete.why}.")
+
+
+def _weights(scene: Scene, places: Sequence[Copy]) -> Iterator[Event]:
+    """Weights that begin to move, and those that arrived, or could not, since the last status."""
+    before = {(one["tier"], one["place"]): one["state"] for one in stored_copies(scene)}
+    for one in places:
+        was = before.get((one.tier, one.place))
+        if was == one.state:
+            continue
+        match one.state:
+            case CopyState.WAITING if was != CopyState.FETCHING:
+                yield Event(NORMAL, reasons.WEIGHTS_FETCH_STARTED, f"{one.sentence()}.")
+            case CopyState.READY:
+                yield Event(NORMAL, reasons.WEIGHTS_FETCHED, f"{one.sentence()}.")
+            case CopyState.FAILED:
+                yield Event(WARNING, one.reason, f"{one.sentence()}.")
+            case _:
+                pass
 
 
 def scaled(scene: Scene, tiers: Sequence[TierPlan]) -> dict[str, str]:

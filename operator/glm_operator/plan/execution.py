@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from glm_operator.api import names
+from glm_operator.catalog import gpus
 from glm_operator.manifests.engine import EngineSpec
 from glm_operator.manifests.engine_pod import NodeWish, PodIdentity, engine_pod
 from glm_operator.manifests.labels import Owner
@@ -125,6 +126,16 @@ def _swap(
 
 
 @dataclass(frozen=True, slots=True)
+class Placed:
+    """Where new replicas have room."""
+
+    pods: list[CreatePod]
+    """Those that can be made now."""
+    prepare: list[str]
+    """Nodes of the others, which lack the weights."""
+
+
+@dataclass(frozen=True, slots=True)
 class Factory:
     """Makes the pods of one tier."""
 
@@ -135,13 +146,15 @@ class Factory:
     taken: frozenset[str]
     """Names of all pods of the object, terminating ones included: none is used again."""
 
-    def pods(self, moves: Moves, room: Room, demand: Demand) -> list[CreatePod]:
+    def pods(self, moves: Moves, room: Room, demand: Demand) -> Placed:
         """The new pods, each on the node that it took room on."""
         nodes = room.place(demand, moves.create)
         if len(nodes) < moves.create:
             raise ValueError(f"room for {len(nodes)} of {moves.create} replicas: count it first")
-        placed = zip(self._ordinals(moves.create), nodes, strict=True)
-        return [self._pod(ordinal, moves.attempt, node, demand) for ordinal, node in placed]
+        ready = [one for one in nodes if demand.holders.holds(one.name)]
+        placed = zip(self._ordinals(len(ready)), ready, strict=True)
+        made = [self._pod(ordinal, moves.attempt, node, demand) for ordinal, node in placed]
+        return Placed(made, [one.name for one in nodes if one not in ready])
 
     def trial(self, moves: Moves) -> TryPod | None:
         """The successor of the replica that makes way, as it will be."""
@@ -166,7 +179,8 @@ class Factory:
         return found
 
     def _pod(self, ordinal: int, attempt: int, node: Node, demand: Demand) -> CreatePod:
-        return self._create(PodIdentity(ordinal, node.name, attempt), demand)
+        kind = gpus.told(node.labels, self.spec.resource)[0]
+        return self._create(PodIdentity(ordinal, node.name, attempt, gpu=kind), demand)
 
     def _create(self, identity: PodIdentity, demand: Demand) -> CreatePod:
         manifest = self._manifest(identity)

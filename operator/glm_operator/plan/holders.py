@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-HELD, COMING, ABSENT = 0, 1, 2
+HELD, COMING, ABSENT, REFUSED = range(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,16 +17,20 @@ class Holders:
     """Nodes with a complete copy."""
     coming: frozenset[str] = frozenset()
     """Nodes to which a copy is on its way."""
+    refused: frozenset[str] = frozenset()
+    """Nodes that could not take one, and are not tried again yet."""
 
     def holds(self, node: str) -> bool:
         """Whether a replica could start on a node now."""
         return self.everywhere or node in self.nodes
 
     def distance(self, node: str) -> int:
-        """How far the weights are from a node: held, coming, or absent."""
+        """How far the weights are from a node: held, coming, absent, or refused."""
         if self.holds(node):
             return HELD
-        return COMING if node in self.coming else ABSENT
+        if node in self.coming:
+            return COMING
+        return REFUSED if node in self.refused else ABSENT
 
 
 EVERYWHERE = Holders()

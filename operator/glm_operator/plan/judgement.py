@@ -10,6 +10,7 @@ from glm_operator.api.enums import Mode
 from glm_operator.plan.admission import PAUSED_SENTENCE
 from glm_operator.plan.children import routing, waiting_edits
 from glm_operator.plan.conditions import FALSE, TRUE, UNKNOWN, Condition
+from glm_operator.plan.copies import Copy, CopyState
 from glm_operator.plan.dra import dra_driver
 from glm_operator.plan.newnodes import policy_of
 from glm_operator.plan.observed import Replica
@@ -40,10 +41,10 @@ class Cause:
     message: str
 
 
-def judge(scene: Scene, tiers: Sequence[TierPlan]) -> list[Condition]:
+def judge(scene: Scene, tiers: Sequence[TierPlan], places: Sequence[Copy] = ()) -> list[Condition]:
     """All conditions, the summary first."""
     planned = _planned(scene, tiers)
-    available = [_available(scene, name, tiers) for name in names.TIERS]
+    available = [_available(scene, name, tiers, places) for name in names.TIERS]
     gateway = _gateway(scene)
     return [
         _ready(scene, tiers, planned, available, gateway),
@@ -52,7 +53,7 @@ def judge(scene: Scene, tiers: Sequence[TierPlan]) -> list[Condition]:
         _tool_call(tiers),
         gateway,
         _progressing(scene, tiers, planned),
-        _degraded(scene, tiers),
+        _degraded(scene, tiers, places),
         Condition(
             UNAUTHENTICATED, TRUE, reasons.NO_API_KEYS, "Anyone who reaches the gateway may use it."
         ),
@@ -150,7 +151,9 @@ def _not_offered(tier: TierPlan, scene: Scene) -> Cause:
     )
 
 
-def _available(scene: Scene, name: str, tiers: Sequence[TierPlan]) -> Condition:
+def _available(
+    scene: Scene, name: str, tiers: Sequence[TierPlan], places: Sequence[Copy]
+) -> Condition:
     kind = AVAILABLE[name]
     tier = next((one for one in tiers if one.name == name), None)
     if tier is None:
@@ -163,8 +166,19 @@ def _available(scene: Scene, name: str, tiers: Sequence[TierPlan]) -> Condition:
         return Condition(kind, FALSE, reasons.PLAN_ONLY, PLAN_SENTENCE)
     if tier.course.engine is not None and tier.desired == 0:
         return _sleeping(kind, tier)
-    cause = _why_not(scene, tier)
+    cause = (None if tier.fleet.usable else _fetching(tier, places)) or _why_not(scene, tier)
     return Condition(kind, FALSE, cause.reason, cause.message)
+
+
+def _fetching(tier: TierPlan, places: Sequence[Copy]) -> Cause | None:
+    """What replicas that have room wait for, if it is their weights."""
+    mine = [one for one in places if one.tier == tier.name and one.state is not CopyState.READY]
+    wanted = [one for one in mine if not tier.prepare or one.place in tier.prepare] or mine
+    if not tier.prepare or not wanted:
+        return None
+    worst = min(wanted, key=lambda one: (not one.reason, one.place))
+    others = f"; {len(wanted) - 1} more in status" if len(wanted) > 1 else ""
+    return Cause(worst.reason or reasons.FETCHING_WEIGHTS, f"{worst.sentence()}{others}.")
 
 
 def _sleeping(kind: str, tier: TierPlan) -> Condition:
@@ -291,12 +305,14 @@ def _movement(tier: TierPlan) -> tuple[str, str]:
         return reasons.STARTING, "waits for its own replica to leave."
     if tier.growth.waiting:
         return reasons.WAITING_FOR_NODES, f"{tier.growth.sentence()}."
+    if tier.prepare:
+        return reasons.FETCHING_WEIGHTS, f"gets its weights on {', '.join(tier.prepare)}."
     if tier.moves.create or len(tier.serving) < len(tier.moves.keep):
         return reasons.STARTING, "has replicas that are starting."
     return "", ""
 
 
-def _degraded(scene: Scene, tiers: Sequence[TierPlan]) -> Condition:
+def _degraded(scene: Scene, tiers: Sequence[TierPlan], places: Sequence[Copy]) -> Condition:
     for tier in tiers:
         for replica in tier.fleet.all:
             cause = trouble(replica, scene)
@@ -311,6 +327,9 @@ def _degraded(scene: Scene, tiers: Sequence[TierPlan]) -> Condition:
         if tier.shortage:
             message = f"{tier.name} {tier.shortage}."
             return Condition(DEGRADED, TRUE, reasons.REPLICAS_MISSING, message)
+    spoilt = next((one for one in places if one.reason), None)
+    if spoilt is not None:
+        return Condition(DEGRADED, TRUE, spoilt.reason, f"{spoilt.sentence()}.")
     runs = any(tier.fleet.all for tier in tiers)
     message = "Everything that should run runs." if runs else "Nothing runs that could be degraded."
     return Condition(DEGRADED, FALSE, reasons.HEALTHY, message)

@@ -263,6 +263,8 @@ class Observed:
     """What the namespace allows."""
     weights: tuple[WeightsJob, ...] = ()
     """Jobs of this object that read, fetch or check checkpoints."""
+    hypothetical: bool = False
+    """A preview, which makes no Jobs: the preset is believed and weights count as present."""
     children: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     """(kind, name) -> live manifest of every owned object that is applied, not created."""
     gateways: tuple[GatewayReport, ...] = ()

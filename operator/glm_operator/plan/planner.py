@@ -10,8 +10,10 @@ from glm_operator.plan.actions import Action, Plan
 from glm_operator.plan.admission import courses
 from glm_operator.plan.children import applies, deletions
 from glm_operator.plan.claims import queued
+from glm_operator.plan.copies import copies
 from glm_operator.plan.events import events, scaled
 from glm_operator.plan.execution import Steps
+from glm_operator.plan.fetches import Fetches, fetches
 from glm_operator.plan.judgement import judge
 from glm_operator.plan.kinds import Kinds
 from glm_operator.plan.observed import Defaults, Observed, ScalingMemory
@@ -21,6 +23,7 @@ from glm_operator.plan.rollout import View
 from glm_operator.plan.room import Room
 from glm_operator.plan.scene import Scene, in_order, rank_of
 from glm_operator.plan.status import status
+from glm_operator.plan.stock import Stock
 from glm_operator.plan.tier import Course, TierPlan, TierPlanner
 
 LEAVING_DRAIN_SECONDS = 300.0
@@ -37,13 +40,16 @@ def plan(observed: Observed, now: float, defaults: Defaults) -> Plan:
     if observed.deleting:
         return Plan(status=observed.status, scaling=observed.scaling)
     scene = scene_of(observed, now, defaults)
-    steps = Steps()
-    tiers = _tiers(scene, steps)
-    conditions = judge(scene, tiers)
+    steps, room = Steps(), room_of(scene)
+    tiers = _tiers(scene, steps, room)
+    wanted = fetches(scene, tiers, room)
+    steps.wake_at.extend(wanted.wake_at)
+    places = copies(scene, wanted)
+    conditions = judge(scene, tiers, places)
     return Plan(
-        actions=_actions(scene, tiers, steps),
-        status=status(scene, tiers, conditions),
-        events=events(scene, tiers, conditions, steps),
+        actions=_actions(scene, tiers, steps, wanted),
+        status=status(scene, tiers, conditions, places),
+        events=events(scene, tiers, conditions, steps, places),
         requeue_after_seconds=_requeue(tiers, steps, now),
         scaling=_memory(observed, tiers),
         verify=_verify(scene),
@@ -57,7 +63,8 @@ def scene_of(observed: Observed, now: float, defaults: Defaults) -> Scene:
     owner = Owner(observed.object.name, observed.object.namespace, observed.uid)
     nodes = {node.name: node for node in observed.nodes}
     view = View(nodes, observed.gateways, now)
-    return Scene(observed, owner, defaults, view, Kinds(observed.nodes))
+    stock = Stock(observed.weights, nodes, observed.replicas, now, assumed=observed.hypothetical)
+    return Scene(observed, owner, defaults, view, Kinds(observed.nodes), stock)
 
 
 def room_of(scene: Scene) -> Room:
@@ -70,9 +77,8 @@ def room_of(scene: Scene) -> Room:
     return room
 
 
-def _tiers(scene: Scene, steps: Steps) -> list[TierPlan]:
+def _tiers(scene: Scene, steps: Steps, room: Room) -> list[TierPlan]:
     observed = scene.observed
-    room = room_of(scene)
     chosen = courses(scene, room)
     planner = TierPlanner(scene, room, steps)
     planned = {
@@ -101,7 +107,9 @@ def _hole(chosen: Mapping[str, Course], name: str) -> int:
     return max((gpus for gpus in larger if gpus > mine.gpus), default=0)
 
 
-def _actions(scene: Scene, tiers: Sequence[TierPlan], steps: Steps) -> tuple[Action, ...]:
+def _actions(
+    scene: Scene, tiers: Sequence[TierPlan], steps: Steps, wanted: Fetches
+) -> tuple[Action, ...]:
     """Out of routing first, then back into it, then what ends, what is needed, what begins."""
     if scene.mode is Mode.PLAN:
         return (*steps.off, *steps.on)
@@ -109,9 +117,9 @@ def _actions(scene: Scene, tiers: Sequence[TierPlan], steps: Steps) -> tuple[Act
         *steps.off,
         *steps.on,
         *steps.delete,
-        *applies(scene, tiers),
+        *applies(scene, tiers, wanted),
         *steps.create,
-        *deletions(scene, tiers),
+        *deletions(scene, tiers, wanted),
         *steps.swap,
     )
 

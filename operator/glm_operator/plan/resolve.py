@@ -8,7 +8,7 @@ from typing import Any
 
 from glm_operator import catalog
 from glm_operator.api import reasons
-from glm_operator.api.enums import Thinking
+from glm_operator.api.enums import Thinking, WeightsCache
 from glm_operator.api.model import Model
 from glm_operator.api.tier import AnyTier
 from glm_operator.manifests.engine import EngineSpec, canonical_hash
@@ -35,6 +35,10 @@ class Inputs:
     tier: AnyTier
     pull_secrets: tuple[str, ...]
     defaults: Defaults
+    facts: Mapping[str, Any] | None = None
+    """What the checkpoint is; None: the preset is believed."""
+    commit: str = ""
+    """What `model.revision` was resolved to; empty: unknown."""
 
     @property
     def model(self) -> catalog.Model:
@@ -66,7 +70,7 @@ class Inputs:
             placement.accelerator_resource,
             placement.node_names,
             dict(placement.node_selector),
-            _tolerations(self.tier),
+            tolerations_of(self.tier),
         )
 
     def hash(self) -> str:
@@ -164,6 +168,7 @@ def resolve(
         if stands or can_be_hosted(engine, nodes):
             # The record's own name: a later version may hash the same engine differently.
             update = _update(wanted, engine)
+            engine = replace(engine, secret=wanted.tier.weights.secret_ref)
             return Resolution(engine, option, found, inputs, record.hash, True, update)
     sized = [(option, sized_engine(wanted, option)) for option in found.options]
     preferred = (pair for choose in prefer for pair in sized if choose(pair[1]))
@@ -175,8 +180,8 @@ def resolve(
     return Resolution(engine, told, found, inputs, engine.revision())
 
 
-def _tolerations(tier: AnyTier) -> tuple[dict[str, str], ...]:
-    """As Kubernetes writes them: no empty fields."""
+def tolerations_of(tier: AnyTier) -> tuple[dict[str, str], ...]:
+    """What a tier tolerates, as Kubernetes writes it: no empty fields."""
     return tuple(
         {key: value for key, value in item.model_dump(mode="json").items() if value}
         for item in tier.placement.tolerations
@@ -244,7 +249,10 @@ def sized_engine(wanted: Inputs, option: Option) -> EngineSpec:
         preset=model.preset,
         served_name=model.served_name,
         uri=tier.model.uri,
-        model_revision=tier.model.revision,
+        model_revision=wanted.commit or tier.model.revision,
+        cache=_cache(tier),
+        cache_claim=tier.weights.claim_name,
+        secret=tier.weights.secret_ref,
         quantization=tier.model.quantization.value,
         image=tier.engine.image or wanted.defaults.engine_image,
         tensor=option.tensor,
@@ -270,7 +278,7 @@ def sized_engine(wanted: Inputs, option: Option) -> EngineSpec:
         pinning=placement.pinning.value,
         node_names=placement.node_names,
         node_selector=dict(placement.node_selector),
-        tolerations=_tolerations(tier),
+        tolerations=tolerations_of(tier),
         runtime_class=placement.runtime_class_name,
         priority_class=placement.priority_class_name,
         image_pull_secrets=wanted.pull_secrets,
@@ -280,13 +288,19 @@ def sized_engine(wanted: Inputs, option: Option) -> EngineSpec:
     )
 
 
+def _cache(tier: AnyTier) -> str:
+    """Where a Job keeps a copy of the weights; empty: nowhere."""
+    cached = tier.model.uri.startswith("hf://") and tier.weights.cache is not WeightsCache.EPHEMERAL
+    return tier.weights.cache.value if cached else ""
+
+
 def _update(wanted: Inputs, recorded: EngineSpec) -> str:
     """What a change of any RestartsTier field would bring along besides."""
     today = sized_engine(wanted, _size_of(recorded))
     changed = [
         f"{item.name.replace('_', ' ')} {getattr(today, item.name)}"
         for item in fields(EngineSpec)
-        if getattr(today, item.name) != getattr(recorded, item.name)
+        if item.name != "secret" and getattr(today, item.name) != getattr(recorded, item.name)
     ]
     return f"today's defaults would give {', '.join(changed)}" if changed else ""
 

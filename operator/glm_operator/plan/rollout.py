@@ -61,6 +61,8 @@ class Moves:
     """Failures in a row that the new replicas inherit."""
     short: int = 0
     """Replicas wanted now for which there is no room."""
+    prepare: str = ""
+    """Node that has to get the weights before the one that serves there may make room."""
     retry_at: float | None = None
     """When the next failed replica may be replaced."""
 
@@ -88,8 +90,11 @@ def step(fleet: Fleet, target: Target, view: View, room: Room) -> Moves:
     create = room.count(target.demand, wanted)
     swap: Swap | None = None
     old_kept = _old_kept(kept, old, target.desired, view)
+    prepare = ""
     if wanted > 0 and create == 0:
         swap = _gives_way(fleet, old_kept, kept, target, view, room)
+        if swap is not None and not target.demand.holders.holds(swap.node):
+            prepare, swap = swap.node, None
         old_kept = [one for one in old_kept if swap is None or one is not swap.victim]
     staying = {one.uid for one in (*kept, *old_kept)}
     return Moves(
@@ -104,6 +109,7 @@ def step(fleet: Fleet, target: Target, view: View, room: Room) -> Moves:
         create=create,
         attempt=max((failures_in_a_row(one) for one in (*failures.due, *fleet.stuck)), default=0),
         short=wanted - create,
+        prepare=prepare,
         retry_at=min((retry_at(one) for one in failures.waiting), default=None),
     )
 

@@ -15,6 +15,7 @@ from glm_operator.plan.observed import Defaults, Observed, Replica
 from glm_operator.plan.order import Rank
 from glm_operator.plan.promises import follows_load
 from glm_operator.plan.rollout import View
+from glm_operator.plan.stock import Stock
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Scene:
     view: View
     kinds: Kinds
     """All nodes of the cluster."""
+    stock: Stock
+    """Which weights are where."""
 
     @property
     def mode(self) -> Mode:

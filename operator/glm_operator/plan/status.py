@@ -12,20 +12,26 @@ from glm_operator.manifests.engine import EngineSpec
 from glm_operator.manifests.gateway import gateway_name, service_url
 from glm_operator.manifests.labels import selector_text, tier_selector
 from glm_operator.plan.conditions import Condition, render
+from glm_operator.plan.copies import Copy
 from glm_operator.plan.fit import Rejection
 from glm_operator.plan.hosting import Hosting
 from glm_operator.plan.promises import scaled_by
 from glm_operator.plan.resolve import Resolution, passed_over
 from glm_operator.plan.scene import Scene
 from glm_operator.plan.sizing import Option
+from glm_operator.plan.stock import is_fetched
 from glm_operator.plan.tier import TierPlan
 
+MAX_COPIES = 256
 MAX_REJECTED = 32
 """A cluster of many shapes would fill the object; the first are the most telling."""
 
 
 def status(
-    scene: Scene, tiers: Sequence[TierPlan], conditions: Sequence[Condition]
+    scene: Scene,
+    tiers: Sequence[TierPlan],
+    conditions: Sequence[Condition],
+    places: Sequence[Copy] = (),
 ) -> dict[str, Any]:
     """The new status; equal to the stored one where nothing changed."""
     stored = scene.observed.status.get("conditions") or []
@@ -34,7 +40,7 @@ def status(
         "conditions": render(conditions, stored, generation, scene.view.now),
         "observedGeneration": generation,
         "plan": {tier.name: _plan(scene, tier) for tier in tiers},
-        "tiers": {tier.name: _tier(scene, tier) for tier in tiers},
+        "tiers": {tier.name: _tier(scene, tier) | _weights(tier, places) for tier in tiers},
         "gateway": _gateway(scene, tiers),
     }
 
@@ -108,6 +114,15 @@ def _placed(scene: Scene, tier: TierPlan) -> Option | None:
     found = [hosting.option(nodes[name]) for name in tier.nodes if name in nodes]
     sizes = (one for one in found if one is not None)
     return min(sizes, key=lambda one: one.kv_tokens, default=resolution.option)
+
+
+def _weights(tier: TierPlan, places: Sequence[Copy]) -> dict[str, Any]:
+    """Where the weights of a tier are; nothing for one whose weights no Job looks after."""
+    engine = tier.course.engine or tier.course.resolution.engine
+    mine = [one.data() for one in places if one.tier == tier.name][:MAX_COPIES]
+    if engine is None or not (mine or is_fetched(engine)):
+        return {}
+    return {"weights": {"commit": engine.model_revision, "copies": mine}}
 
 
 def _tier(scene: Scene, tier: TierPlan) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from glm_operator.api import names, reasons
 from glm_operator.api.enums import Mode
 from glm_operator.api.tier import AnyTier, FlashTier
 from glm_operator.manifests.engine import EngineSpec
+from glm_operator.manifests.weights_task import WeightsTask
 from glm_operator.plan import scaling
-from glm_operator.plan.actions import CreatePod
 from glm_operator.plan.advice import fewer_flash, helps, relief
 from glm_operator.plan.claims import Stand, demand_of, successors
 from glm_operator.plan.demand import Demand
-from glm_operator.plan.execution import Factory, Steps, carry_out, label_only, taken_names
+from glm_operator.plan.execution import Factory, Placed, Steps, carry_out, label_only, taken_names
 from glm_operator.plan.growth import NO_GROWTH, Grower, Growth
 from glm_operator.plan.newnodes import candidates
 from glm_operator.plan.observed import Replica, ScalingMemory
@@ -42,6 +42,10 @@ class Course:
     """Of the catalogue, for `held`."""
     claims: tuple[Claim, ...] = ()
     """What the present inputs wait for."""
+    read: WeightsTask | None = None
+    """The Job that reads the checkpoint of the present inputs; None: that is known."""
+    retry_at: float | None = None
+    """When a Job that could not read it is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,8 @@ class TierPlan:
     """What a node autoscaler is asked for."""
     help: tuple[str, ...] = ()
     """What would help where it does not fit or finds no room, the smallest change first."""
+    prepare: tuple[str, ...] = ()
+    """Nodes where replicas have room, and the weights are not there yet."""
     decision: scaling.Decision | None = None
     claims: tuple[Claim, ...] = ()
     """Replicas that are wanted now and do not exist."""
@@ -97,7 +103,7 @@ class TierPlanner:
         )
         if course.engine is None:
             label_only(found.all, self._scene.view, self._steps)
-            return replace(base, nodes=_nodes(found.usable, ()), help=self._help(base))
+            return replace(base, nodes=_nodes(found.usable, Placed([], [])), help=self._help(base))
         return self._plan(base, course.engine, hole)
 
     def _plan(self, base: TierPlan, engine: EngineSpec, hole: int) -> TierPlan:
@@ -110,7 +116,8 @@ class TierPlanner:
         decision = self._scale(base, demand, grower.reach(found, self._room, demand))
         desired = decision.desired if decision else self._wanted(base)
         moves = self._moves(found, Target(base.course.revision, desired, demand))
-        made = self._act(base, engine, moves, demand)
+        placed = self._act(base, engine, moves, demand)
+        prepare = (*placed.prepare, *([moves.prepare] if moves.prepare else []))
         # What is still missing waits for everybody who comes before the last of them.
         self._room.let_in(stand.last)
         succeeds = moves.short > 0 and self._succeeds(found, base.course.revision, desired, demand)
@@ -125,13 +132,15 @@ class TierPlanner:
         admitted = moves.short if succeeds else self._room.admitted(demand, moves.short)
         wants = replace(moves, short=admitted)
         grows = limited and denied is None and not growth.waiting
+        stand = replace(stand, coming=frozenset(placed.prepare))
         claims = stand.claims(engine, wants, desired, succeeds=succeeds, limited=grows)
         self._keep_room(stand, wants)
         return replace(
             base,
             moves=moves,
             desired=desired,
-            nodes=_nodes(moves.keep, made),
+            nodes=_nodes(moves.keep, placed),
+            prepare=tuple(dict.fromkeys(prepare)),
             shortage=lacks,
             growth=growth,
             help=self._relief(base, demand, self._room) if lacks and denied is None else (),
@@ -152,6 +161,7 @@ class TierPlanner:
         current = sum(one.revision == revision for one in found.usable)
         demand = replace(
             demand_of(engine, hole),
+            holders=self._scene.stock.holders(engine),
             homes=_homes(found, revision).union(*(one.homes for one in prior)),
             owed=max(0, owed(base.spec) - current),
             later=replace(rank, on_load=True) if follows_load(base.spec) else None,
@@ -252,20 +262,18 @@ class TierPlanner:
         discard = tuple(by_uid[one.uid] for one in moves.discard)
         return replace(moves, keep=keep, remove=(), swap=None, discard=discard)
 
-    def _act(
-        self, base: TierPlan, engine: EngineSpec, moves: Moves, demand: Demand
-    ) -> list[CreatePod]:
+    def _act(self, base: TierPlan, engine: EngineSpec, moves: Moves, demand: Demand) -> Placed:
         scene = self._scene
         factory = self._factory(base, engine)
-        made = factory.pods(moves, self._room, demand)
+        placed = factory.pods(moves, self._room, demand)
         if scene.mode is Mode.PLAN:
             label_only(base.fleet.all, scene.view, self._steps)
-            return made
+            return placed
         drain_seconds = base.spec.drain.timeout_seconds
         trial = factory.trial(moves)
         carry_out(base.fleet, moves, scene.view, drain_seconds, self._steps, trial)
-        self._steps.create.extend(made)
-        return made
+        self._steps.create.extend(placed.pods)
+        return placed
 
     def _factory(self, base: TierPlan, engine: EngineSpec) -> Factory:
         scene = self._scene
@@ -334,7 +342,7 @@ def _homes(found: Fleet, revision: str) -> frozenset[str]:
     return frozenset(one.node for one in gone if one.node and one.revision == revision)
 
 
-def _nodes(replicas: tuple[Replica, ...], made: list[CreatePod] | tuple[()]) -> tuple[str, ...]:
+def _nodes(replicas: tuple[Replica, ...], placed: Placed) -> tuple[str, ...]:
     """Nodes by name, each once."""
     present = [one.node for one in replicas if one.node]
-    return tuple(sorted({*present, *(one.node for one in made)}))
+    return tuple(sorted({*present, *(one.node for one in placed.pods), *placed.prepare}))

@@ -165,13 +165,14 @@ class Around:
 
 def about_new(deployment: GLMDeployment, around: Around) -> Question:
     """How the object would run if it were new, whatever its mode."""
-    observed = around.put(Observed(_planned(deployment), uid="", generation=1))
+    observed = around.put(Observed(_planned(deployment), uid="", generation=1, hypothetical=True))
     return Question(observed, 0.0, Defaults(), deployment.spec.mode, basis=around.basis)
 
 
 def about_edit(deployment: GLMDeployment, stored: Observed, around: Around, now: float) -> Question:
     """How the object would run as an edit of the stored one, with the replicas that run."""
-    edited = replace(stored, object=_planned(deployment), generation=stored.generation + 1)
+    planned, generation = _planned(deployment), stored.generation + 1
+    edited = replace(stored, object=planned, generation=generation, hypothetical=True)
     defaults = recorded_defaults(stored, Defaults())
     observed, mode = around.put(edited), deployment.spec.mode
     return Question(observed, now, defaults, mode, stored.object, around.basis)

@@ -1,0 +1,153 @@
+"""Which weights are where: what the Jobs of an object brought, bring, and could not bring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from glm_operator.api import reasons
+from glm_operator.api.enums import WeightsCache
+from glm_operator.manifests.engine import EngineSpec
+from glm_operator.manifests.weights_task import TaskKind, WeightsTask
+from glm_operator.plan.holders import EVERYWHERE, Holders
+from glm_operator.plan.observed import JobPhase, Node, Replica, WeightsJob
+
+RETRY_BASE_SECONDS, RETRY_LIMIT_SECONDS = 30.0, 600.0
+"""How long a weights Job that failed waits for its next try: doubling, at most."""
+LOST_SECONDS = 90.0
+"""The kubelet tries a container that lacks its copy this often; sooner it is not fetched again."""
+HUB, NODE_PATH, CLAIM_PATH = "hf://", "file://", "pvc://"
+
+
+class Stock:
+    """The weights Jobs of one object, by what they are asked to do.
+
+    Args:
+        jobs: all weights Jobs of the object.
+        nodes: the cluster's nodes by name.
+        replicas: the object's engine pods; one that lacks its copy says that it is lost.
+        now: seconds since the epoch.
+        assumed: take all weights to be where they are needed.
+    """
+
+    def __init__(
+        self,
+        jobs: Iterable[WeightsJob],
+        nodes: Mapping[str, Node],
+        replicas: Iterable[Replica],
+        now: float,
+        *,
+        assumed: bool = False,
+    ) -> None:
+        self._now, self._assumed = now, assumed
+        self._newest: dict[WeightsTask, WeightsJob] = {}
+        for job in sorted(jobs, key=lambda one: (one.task.attempt, one.created_at)):
+            if not job.terminating and _is_of_node(job.task, nodes):
+                self._newest[job.task.identity] = job
+        self._bare = {one.node for one in replicas if lacks_copy(one)}
+
+    @property
+    def jobs(self) -> tuple[WeightsJob, ...]:
+        """The newest Job of every task."""
+        return tuple(self._newest.values())
+
+    def job(self, task: WeightsTask) -> WeightsJob | None:
+        """The newest Job of a task, whatever its attempt."""
+        return self._newest.get(task.identity)
+
+    def due(self, task: WeightsTask) -> WeightsTask:
+        """The task as its Job should be now: the present attempt, or the next one."""
+        job = self.job(task)
+        if job is None:
+            return task
+        again = self._is_lost(job) or self._may_retry(job, task.secret)
+        return replace(task, attempt=job.task.attempt + 1) if again else job.task
+
+    def retry_at(self, task: WeightsTask) -> float | None:
+        """When a task that failed is tried again; None where it did not fail."""
+        job = self.job(task)
+        return _retry_at(job) if job is not None and job.phase is JobPhase.FAILED else None
+
+    def is_done(self, task: WeightsTask) -> bool:
+        """Whether a task is done, and what it brought is still there."""
+        job = self.job(task)
+        return job is not None and job.phase is JobPhase.DONE and not self._is_lost(job)
+
+    def holders(self, engine: EngineSpec) -> Holders:
+        """Where the weights of an engine are."""
+        if self._assumed or not is_fetched(engine):
+            return EVERYWHERE
+        if not is_on_node(engine):
+            task = fetch_task(engine)
+            return EVERYWHERE if self.is_done(task) else Holders(everywhere=False)
+        jobs = [job for job in self.jobs if brings(job.task, engine)]
+        held = frozenset(job.task.node for job in jobs if self.is_done(job.task))
+        moving = (job.task.node for job in jobs if job.phase is not JobPhase.FAILED)
+        refused = frozenset(job.task.node for job in jobs if _is_refused(job))
+        return Holders(False, held, frozenset(moving) - held, refused)
+
+    def is_over(self, job: WeightsJob) -> bool:
+        """Whether a Job failed and its time to wait is over: nothing is learnt from it any more."""
+        return job.phase is JobPhase.FAILED and self._now >= _retry_at(job)
+
+    def _may_retry(self, job: WeightsJob, secret: str) -> bool:
+        failed = job.phase is JobPhase.FAILED
+        return failed and (self._now >= _retry_at(job) or job.task.secret != secret)
+
+    def _is_lost(self, job: WeightsJob) -> bool:
+        """Whether a copy that was brought has vanished from its node since."""
+        done = job.phase is JobPhase.DONE and job.task.kind is not TaskKind.READ
+        since = job.created_at if job.finished_at is None else job.finished_at
+        return done and job.task.node in self._bare and self._now >= since + LOST_SECONDS
+
+
+def _is_refused(job: WeightsJob) -> bool:
+    """Whether another node may fare better than the one of a Job that failed."""
+    own = job.reason == reasons.DISK_TOO_SMALL or job.task.kind is TaskKind.CHECK
+    return job.phase is JobPhase.FAILED and own
+
+
+def _is_of_node(task: WeightsTask, nodes: Mapping[str, Node]) -> bool:
+    """Whether the node of a task is there, and the same machine as then."""
+    if not task.node:
+        return True
+    node = nodes.get(task.node)
+    return node is not None and node.uid == task.node_uid
+
+
+def _retry_at(job: WeightsJob) -> float:
+    ended = job.created_at if job.finished_at is None else job.finished_at
+    return ended + min(RETRY_LIMIT_SECONDS, RETRY_BASE_SECONDS * 2.0 ** min(job.task.attempt, 10))
+
+
+def lacks_copy(replica: Replica) -> bool:
+    """Whether the kubelet cannot mount the copy because it is not on the disk."""
+    told = replica.waiting_reason == "CreateContainerConfigError"
+    return told and "subPath" in replica.waiting_message and not replica.terminating
+
+
+def is_fetched(engine: EngineSpec) -> bool:
+    """Whether a Job has to bring or check the weights before a pod of the engine may come."""
+    return engine.uri.startswith(NODE_PATH) or (engine.uri.startswith(HUB) and bool(engine.cache))
+
+
+def is_on_node(engine: EngineSpec) -> bool:
+    """Whether each node needs weights of its own."""
+    return engine.cache == WeightsCache.NODE_LOCAL or engine.uri.startswith(NODE_PATH)
+
+
+def fetch_task(engine: EngineSpec, node: Node | None = None) -> WeightsTask:
+    """What brings the weights of an engine to a node, or to its claim."""
+    place = ("", "") if node is None else (node.name, node.uid)
+    if engine.uri.startswith(NODE_PATH):
+        return WeightsTask(TaskKind.CHECK, engine.uri, "", *place)
+    claim = engine.cache_claim if node is None else ""
+    return WeightsTask(
+        TaskKind.FETCH, engine.uri, engine.model_revision, *place, engine.secret, claim
+    )
+
+
+def brings(task: WeightsTask, engine: EngineSpec) -> bool:
+    """Whether a task brings the weights of an engine to some place."""
+    wanted = fetch_task(engine)
+    return (task.kind, task.uri, task.revision) == (wanted.kind, wanted.uri, wanted.revision)

@@ -1,0 +1,64 @@
+"""The manifests of an object's weights Jobs and node volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from glm_operator.catalog import gpus
+from glm_operator.manifests.engine import EngineSpec
+from glm_operator.manifests.engine_pod import tolerations
+from glm_operator.manifests.weights import JobSetting, node_claim, node_volume, weights_job
+from glm_operator.manifests.weights_mount import COPIES, compile_folder
+from glm_operator.plan.fetches import Fetches, TierTask, Volume
+from glm_operator.plan.observed import Node
+from glm_operator.plan.resolve import tolerations_of
+from glm_operator.plan.scene import Scene
+
+HOSTNAME = "kubernetes.io/hostname"
+"""The label that volumes are bound to nodes by; it may differ from the node's name."""
+CREATED_ONCE = ("Job", "PersistentVolumeClaim")
+"""Kinds that cannot be changed: what they are for is in their names."""
+
+
+def weights_manifests(scene: Scene, wanted: Fetches) -> Iterator[dict[str, Any]]:
+    """Volumes first, because Jobs and replicas wait for them."""
+    for volume in wanted.volumes:
+        node = scene.view.nodes[volume.node]
+        yield _volume(scene, volume, node)
+        yield node_claim(scene.owner, volume.node, volume.uri)
+    for one in wanted.tasks:
+        yield weights_job(scene.owner, one.task, _setting(scene, one))
+
+
+def _volume(scene: Scene, volume: Volume, node: Node) -> dict[str, Any]:
+    folder = f"{scene.defaults.node_root.rstrip('/')}/{scene.owner.namespace}"
+    path = volume.uri.removeprefix("file://") or folder
+    hostname = node.labels.get(HOSTNAME, node.name)
+    return node_volume(scene.owner, node.name, hostname, path, _keep(volume, node), volume.uri)
+
+
+def _keep(volume: Volume, node: Node) -> list[str]:
+    copies = [f"{COPIES}/{key}" for key in volume.keys]
+    return [*copies, *sorted({compile_folder(one, gpu_of(node, one)) for one in volume.engines})]
+
+
+def gpu_of(node: Node, engine: EngineSpec) -> str:
+    """Kind of a node's GPUs, as its labels name it."""
+    return gpus.told(node.labels, engine.resource)[0]
+
+
+def _setting(scene: Scene, one: TierTask) -> JobSetting:
+    """A Job of a tier goes where its replicas may go; one of no tier any more stays as it is."""
+    spec, defaults = scene.observed.object.spec, scene.defaults
+    tier = dict(spec.tiers.items()).get(one.tier)
+    placement = None if tier is None else tier.placement
+    resource = "" if placement is None else placement.accelerator_resource
+    return JobSetting(
+        image=defaults.weights_image,
+        pull_policy=defaults.image_pull_policy,
+        hub_endpoint=defaults.hub_endpoint,
+        tolerations=() if tier is None else tolerations(resource, tolerations_of(tier)),
+        pull_secrets=spec.image_pull_secrets,
+        node_selector=None if placement is None else dict(placement.node_selector),
+    )
