@@ -26,6 +26,7 @@ from glm_operator.runtime.metrics import Metrics
 from glm_operator.runtime.priorities import Priorities
 from glm_operator.runtime.reconciler import Outcome, Parts, Planner, Reconciler
 from glm_operator.runtime.verifier import Verifier
+from glm_operator.runtime.weights import WeightsPoller
 
 KEY = ("ml", "vision")
 Answer = tuple[int, Any]
@@ -119,6 +120,7 @@ class Shell:
             inventory=self.inventory,
             priorities=self.priorities,
             gateways=self.gateways,
+            weights=WeightsPoller(self, self.woken.append, monotonic=lambda: self.cluster.now),
             verifier=self.verifier,
             events=EventRecorder(self.cluster, "operator-1", lambda: self.cluster.now),
             metrics=self.metrics,

@@ -130,6 +130,7 @@ def node_of(node: Raw, holds: Iterable[Hold] = ()) -> Node:
         cpu_milli=int(1000 * (exact(allocatable.get("cpu")) or 0)),
         memory_bytes=int(exact(allocatable.get("memory")) or 0),
         holds=tuple(holds),
+        uid=str(node["metadata"].get("uid", "")),
     )
 
 
@@ -210,7 +211,12 @@ def revision_of(revision: Raw) -> Revision:
 
 
 def is_owned(item: Raw, uid: str) -> bool:
-    """Whether an object is controlled by the GLMDeployment of that uid."""
+    """Whether an object is controlled by the GLMDeployment of that uid.
+
+    What has no namespace says so by a label: an owner reference cannot lead out of it.
+    """
+    if "namespace" not in item["metadata"] and names.LABEL_OWNER in _labels(item):
+        return _labels(item)[names.LABEL_OWNER] == uid
     references = item["metadata"].get("ownerReferences") or ()
     return any(ref.get("controller") and ref.get("uid") == uid for ref in references)
 

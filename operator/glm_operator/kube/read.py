@@ -18,11 +18,14 @@ from glm_operator.kube.resources import (
     CHILDREN,
     CONTROLLER_REVISION,
     DEPLOYMENT_OBJECT,
+    JOB,
     LIMIT_RANGE,
+    PERSISTENT_VOLUME,
     POD,
     RESOURCE_QUOTA,
     RESOURCE_SLICE,
 )
+from glm_operator.kube.weights import weights_jobs
 from glm_operator.manifests.gateway import gateway_name
 from glm_operator.manifests.labels import Owner
 from glm_operator.plan import times
@@ -67,13 +70,14 @@ async def read_owned(cluster: Cluster, raw: Mapping[str, Any]) -> Reading:
     """
     parsed = GLMDeployment.parse(raw)
     metadata = raw["metadata"]
-    labels = f"{names.LABEL_DEPLOYMENT}={metadata['name']}"
+    labels, uid = f"{names.LABEL_DEPLOYMENT}={metadata['name']}", metadata["uid"]
     kinds = (POD, CONTROLLER_REVISION, *CHILDREN)
-    limits, pods, revisions, *children = await asyncio.gather(
+    limits, volumes, pods, revisions, *children = await asyncio.gather(
         read_limits(cluster, metadata["namespace"]),
+        read_volumes(cluster, parsed, uid),
         *(cluster.find(kind, metadata["namespace"], labels=labels) for kind in kinds),
     )
-    uid = metadata["uid"]
+    by_kind = dict(zip(CHILDREN, children, strict=True))
     observed = Observed(
         object=parsed,
         uid=uid,
@@ -83,13 +87,14 @@ async def read_owned(cluster: Cluster, raw: Mapping[str, Any]) -> Reading:
         revisions=tuple(
             convert.revision_of(item) for item in revisions if convert.is_owned(item, uid)
         ),
+        weights=weights_jobs(by_kind[JOB], pods, uid),
         children={
             (kind.kind, item["metadata"]["name"]): {
                 "apiVersion": kind.api_version,
                 "kind": kind.kind,
                 **item,
             }
-            for kind, items in zip(CHILDREN, children, strict=True)
+            for kind, items in (*by_kind.items(), (PERSISTENT_VOLUME, volumes))
             for item in items
             if convert.is_owned(item, uid)
         },
@@ -98,6 +103,19 @@ async def read_owned(cluster: Cluster, raw: Mapping[str, Any]) -> Reading:
         created_at=times.from_text(metadata["creationTimestamp"]),
     )
     return Reading(observed, gateway_pods(pods, observed))
+
+
+async def read_volumes(cluster: Cluster, parsed: GLMDeployment, uid: str) -> list[dict[str, Any]]:
+    """The node volumes of an object. Nothing is asked where its weights never lie on nodes."""
+    tiers = [tier for _, tier in parsed.spec.tiers.items()]
+    if not any(tier.model.uri.startswith(("hf://", "file://")) for tier in tiers):
+        return []
+    try:
+        return await cluster.find(PERSISTENT_VOLUME, labels=f"{names.LABEL_OWNER}={uid}")
+    except RefusedError as error:
+        # A platform that keeps no weights on its nodes gives no right to look at volumes.
+        logger.debug("%s", error)
+        return []
 
 
 async def read_limits(cluster: Cluster, namespace: str) -> Limits:

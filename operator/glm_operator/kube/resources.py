@@ -51,10 +51,23 @@ RESOURCE_SLICE = Resource(
     "resource.k8s.io", "v1", "ResourceSlice", "resourceslices", namespaced=False
 )
 
+JOB = Resource("batch", "v1", "Job", "jobs")
+VOLUME_CLAIM = Resource("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+PERSISTENT_VOLUME = Resource("", "v1", "PersistentVolume", "persistentvolumes", namespaced=False)
+
 RESOURCE_QUOTA = Resource("", "v1", "ResourceQuota", "resourcequotas")
 LIMIT_RANGE = Resource("", "v1", "LimitRange", "limitranges")
 
-CHILDREN = (SERVICE, CONFIG_MAP, SERVICE_ACCOUNT, DEPLOYMENT, DISRUPTION_BUDGET, ROLE_BINDING)
+CHILDREN = (
+    SERVICE,
+    CONFIG_MAP,
+    SERVICE_ACCOUNT,
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    ROLE_BINDING,
+    JOB,
+    VOLUME_CLAIM,
+)
 """Owned kinds that are applied, not created once."""
 
 KNOWN = (
@@ -62,6 +75,7 @@ KNOWN = (
     NODE,
     POD,
     *CHILDREN,
+    PERSISTENT_VOLUME,
     CONTROLLER_REVISION,
     LEASE,
     EVENT,

@@ -34,7 +34,9 @@ from glm_operator.runtime.queue import Key, Queue
 from glm_operator.runtime.reconciler import Parts, Reconciler
 from glm_operator.runtime.roll import call_roll
 from glm_operator.runtime.settings import Settings
+from glm_operator.runtime.sweep import sweep_for_ever
 from glm_operator.runtime.verifier import Verifier
+from glm_operator.runtime.weights import WeightsPoller
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +119,7 @@ def assemble(settings: Settings) -> Machine:
         inventory=inventory,
         priorities=priorities,
         gateways=gateways,
+        weights=WeightsPoller(http, queue.add, monotonic=time.monotonic),
         verifier=verifier,
         events=EventRecorder(cluster, name, time.time),
         metrics=metrics,
@@ -213,6 +216,8 @@ async def lead(machine: Machine, register: Register, stopping: asyncio.Task[Any]
         _task("lease", machine.lease.keep()),
         _task("kopf", kopf_thread.ended()),
         _task("gateways", machine.parts.gateways.run()),
+        _task("weights", machine.parts.weights.run()),
+        _task("sweep", _sweep(machine)),
         _task("clock", keep_time(machine, begin)),
     ]
     machine.parts.inventory.begin()
@@ -227,6 +232,13 @@ async def lead(machine: Machine, register: Register, stopping: asyncio.Task[Any]
     await kopf_thread.stop()
     await machine.lease.release()
     return code
+
+
+async def _sweep(machine: Machine) -> None:
+    """Volumes are only there, and may only be looked at, where nodes keep weights."""
+    if machine.settings.node_local or machine.settings.node_paths:
+        await sweep_for_ever(machine.parts.cluster, machine.settings.watch_namespaces)
+    await asyncio.Event().wait()
 
 
 async def keep_time(machine: Machine, begin: asyncio.Event) -> None:

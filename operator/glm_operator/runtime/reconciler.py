@@ -26,6 +26,7 @@ from glm_operator.runtime.priorities import Priorities
 from glm_operator.runtime.queue import Key
 from glm_operator.runtime.turns import Turns
 from glm_operator.runtime.verifier import Target, Verifier
+from glm_operator.runtime.weights import WeightsPoller
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ class Parts:
     inventory: Inventory
     priorities: Priorities
     gateways: GatewayPoller
+    weights: WeightsPoller
     verifier: Verifier
     events: EventRecorder
     metrics: Metrics
@@ -194,6 +196,7 @@ class Reconciler:
         self._known.pop(key, None)
         self._claims.withdraw(key)
         self._parts.gateways.forget(key)
+        self._parts.weights.forget(key)
         self._parts.verifier.keep(key, ())
         self.metrics.forget(key)
 
@@ -222,6 +225,7 @@ class Reconciler:
 
     def _follow(self, key: Key, reading: Reading) -> None:
         replicas = reading.observed.replicas
+        self._parts.weights.follow(key, reading.observed.weights)
         tiers = {name for name, _ in reading.observed.object.spec.tiers.items()}
         self._parts.gateways.follow(
             key,
@@ -235,6 +239,7 @@ class Reconciler:
             observed,
             nodes=self._parts.inventory.nodes(),
             gateways=self._parts.gateways.reports(key),
+            weights=self._parts.weights.completed(key, observed.weights),
             scaling=known.memory,
             claims=self._claims.all(),
             priorities=self._parts.priorities.current(),

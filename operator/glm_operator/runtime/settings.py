@@ -34,6 +34,15 @@ class Settings:
     engine_image: str = PLAN.engine_image
     gateway_image: str = PLAN.gateway_image
     image_pull_policy: str = PLAN.image_pull_policy
+    weights_image: str = PLAN.weights_image
+    node_local: bool = PLAN.node_local
+    """Whether nodes may keep copies of weights."""
+    node_root: str = PLAN.node_root
+    """Folder of a node below which copies are kept."""
+    node_paths: tuple[str, ...] = ()
+    """Folders of nodes that objects may read weights from."""
+    hub_endpoint: str = ""
+    """Where the hub is; empty: the hub client's default."""
     log_level: str = "info"
     health_port: int = 8081
     """/healthz and /readyz; 0: any free port."""
@@ -52,6 +61,10 @@ class Settings:
         self._check("log_level", self.log_level in LOG_LEVELS, f"use {', '.join(LOG_LEVELS)}")
         for name in ("health_port", "metrics_port"):
             self._check(name, 0 <= getattr(self, name) <= 65535, "use a port from 0 to 65535")
+        for name in ("node_root", "node_paths"):
+            value = getattr(self, name)
+            paths = (value,) if isinstance(value, str) else value
+            self._check(name, all(_is_folder(one) for one in paths), "use whole paths without ..")
         self._check("workers", 1 <= self.workers <= 64, "use 1 to 64")
         self._check("resync_seconds", self.resync_seconds >= 1, "use at least 1")
         self._check("scale_seconds", self.scale_seconds >= 0.5, "use at least 0.5")
@@ -67,6 +80,11 @@ class Settings:
             engine_image=self.engine_image,
             gateway_image=self.gateway_image,
             image_pull_policy=self.image_pull_policy,
+            weights_image=self.weights_image,
+            node_local=self.node_local,
+            node_root=self.node_root,
+            node_paths=self.node_paths,
+            hub_endpoint=self.hub_endpoint,
         )
 
     @classmethod
@@ -88,6 +106,10 @@ class Settings:
         return cls(**values)  # type: ignore[arg-type] # each value has its default's type
 
 
+def _is_folder(path: str) -> bool:
+    return path.startswith("/") and path != "/" and ".." not in path.split("/")
+
+
 def variable(name: str) -> str:
     """The environment variable of a setting."""
     return PREFIX + name.upper()
@@ -96,6 +118,8 @@ def variable(name: str) -> str:
 def _converted(name: str, text: str, default: object) -> object:
     try:
         match default:
+            case bool():
+                return {"true": True, "false": False}[text.lower()]
             case tuple():
                 return tuple(part.strip() for part in text.split(",") if part.strip())
             case int():
@@ -106,3 +130,5 @@ def _converted(name: str, text: str, default: object) -> object:
                 return text
     except ValueError as error:
         raise InvalidSettingError(f"{variable(name)} is {text!r}: use a number") from error
+    except KeyError as error:
+        raise InvalidSettingError(f"{variable(name)} is {text!r}: use true or false") from error
