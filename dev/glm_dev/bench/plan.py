@@ -30,8 +30,8 @@ LABELS = {
     "nvidia.com/gpu.compute.major": "9",
     "nvidia.com/gpu.compute.minor": "0",
 }
-FLAGSHIP = {"preset": "GLM-4.6V", "uri": "hf://zai-org/f", "quantization": "FP8"}
-FLASH = {"preset": "GLM-4.6V-Flash", "uri": "hf://zai-org/s", "quantization": "BF16"}
+FLAGSHIP = {"preset": "GLM-4.6V", "uri": "image:///models/f", "quantization": "FP8"}
+FLASH = {"preset": "GLM-4.6V-Flash", "uri": "image:///models/s", "quantization": "BF16"}
 MINE = {
     "flagship": {"model": FLAGSHIP, "replicas": 2},
     "flash": {"model": FLASH, "scaling": {"mode": "Off"}, "replicas": 8},
