@@ -9,6 +9,7 @@ lock() { # name, extra
 }
 lock operator operator
 lock gateway gateway
+lock weights weights
 lock dev dev
 echo "uv>=0.7" | "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-emit-find-links --no-header --no-annotate -o requirements/bootstrap.txt -
