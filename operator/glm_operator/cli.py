@@ -26,6 +26,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="glm-operator", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands.add_parser("run", help="run the operator"))
+    _add_agent(commands.add_parser("node-agent", help="keep weights on the disk of one node"))
     _add_crd(commands.add_parser("crd", help="print the CustomResourceDefinition"))
     _add_plan(commands.add_parser("plan", help="what an object needs, and whether it fits"))
     return parser
@@ -48,6 +49,31 @@ def _run(options: argparse.Namespace) -> int:
     except InvalidSettingError as error:
         return _bad_input(str(error))
     return run(settings, register)
+
+
+def _add_agent(parser: argparse.ArgumentParser) -> None:
+    node = os.environ.get("NODE_NAME", "")
+    parser.add_argument("--node", default=node, required=not node, help="else $NODE_NAME")
+    parser.add_argument("--root", type=Path, required=True, help="folder of the copies")
+    parser.add_argument(
+        "--collect-after-seconds",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="how long what no GLMDeployment needs stays (default: 600)",
+    )
+    parser.add_argument("--port", type=int, default=9090, help="/metrics (default: 9090)")
+    parser.add_argument("--kubeconfig", default="", help="default: the pod's service account")
+    parser.set_defaults(command=_node_agent)
+
+
+def _node_agent(options: argparse.Namespace) -> int:
+    from glm_operator.agent.main import AgentSettings, run
+
+    settings = AgentSettings(
+        options.node, options.root, options.collect_after_seconds, options.port, options.kubeconfig
+    )
+    return run(settings)
 
 
 def _add_crd(parser: argparse.ArgumentParser) -> None:

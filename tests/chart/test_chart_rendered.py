@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from glm_operator.api import names
+from glm_operator.catalog import gpus
 from glm_operator.kube import resources
 from glm_operator.plan.observed import Defaults
 from glm_operator.runtime.settings import Settings, variable
@@ -83,7 +84,7 @@ def test_every_object_carries_the_labels_of_the_release(rendered: list[Manifest]
 
 def test_namespaced_objects_are_in_the_release_namespace(rendered: list[Manifest]) -> None:
     for manifest in rendered:
-        clustered = manifest["kind"].startswith(("Cluster", "CustomResource"))
+        clustered = manifest["kind"].startswith(("Cluster", "CustomResource", "Validating"))
         assert manifest["metadata"].get("namespace") == (None if clustered else "glm-system")
 
 
@@ -161,7 +162,7 @@ def test_the_operator_is_granted_the_kinds_it_touches_and_no_other(
     granted = {
         (group, resource.split("/")[0])
         for name, rule in rules(rendered)
-        if name.endswith(("-inventory", "-workloads", "-lease"))
+        if name.endswith(("-inventory", "-workloads", "-lease", "-volumes"))
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }
@@ -197,20 +198,24 @@ def test_the_gateway_role_only_reads_configuration_and_endpoints(rendered: list[
 
 def test_every_binding_names_a_role_of_the_chart_and_its_account(rendered: list[Manifest]) -> None:
     roles = {(m["kind"], m["metadata"]["name"]) for m in rendered if m["kind"].endswith("Role")}
-    account = pick(rendered, "ServiceAccount")["metadata"]
     bindings = [m for m in rendered if m["kind"].endswith("RoleBinding")]
-    assert len(bindings) == 3
+    assert len(bindings) == 5
     for binding in bindings:
-        assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) in roles
+        role = binding["roleRef"]["name"]
+        assert (binding["roleRef"]["kind"], role) in roles
         (subject,) = binding["subjects"]
-        assert subject["name"] == account["name"]
-        assert subject["namespace"] == account["namespace"]
+        assert subject["name"] == (role if role.endswith("-node") else "glm-operator")
+        assert subject["namespace"] == "glm-system"
 
 
 def test_watched_namespaces_narrow_what_is_written(helm: Helm) -> None:
     manifests = helm.template('watchNamespaces=["ml","vision"]')
     clustered = [m for m in manifests if m["kind"] == "ClusterRoleBinding"]
-    assert [m["roleRef"]["name"] for m in clustered] == ["glm-operator-inventory"]
+    assert {m["roleRef"]["name"] for m in clustered} == {
+        "glm-operator-inventory",
+        "glm-operator-node",
+        "glm-operator-volumes",
+    }
     inventory = pick(manifests, "ClusterRole", "-inventory")
     assert [(rule["resources"], rule["verbs"]) for rule in inventory["rules"]] == [
         (["nodes", "pods"], ["get", "list", "watch"]),
@@ -224,6 +229,57 @@ def test_watched_namespaces_narrow_what_is_written(helm: Helm) -> None:
     }
     assert where == {"ml", "vision"}
     assert environment(manifests)["GLM_OPERATOR_WATCH_NAMESPACES"] == "ml,vision"
+
+
+def agent(manifests: list[Manifest]) -> dict[str, Any]:
+    return dict(pick(manifests, "DaemonSet")["spec"]["template"]["spec"])
+
+
+def test_the_node_agent_reaches_one_folder_and_writes_nothing_to_the_api(helm: Helm) -> None:
+    manifests = helm.template('weights={"nodeLocal":{"path":"/data/glm"}}')
+    pod = agent(manifests)
+    hosts = [one["hostPath"]["path"] for one in pod["volumes"] if "hostPath" in one]
+    assert hosts == ["/data/glm"]
+    (only,) = pod["containers"]
+    assert only["args"][0] == "--root=/data/glm"
+    assert only["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["DAC_OVERRIDE"]}
+    role = pick(manifests, "ClusterRole", "-node")
+    assert [(one["resources"], one["verbs"]) for one in role["rules"]] == [
+        (["persistentvolumes"], ["list", "watch"])
+    ]
+    assert environment(manifests)["GLM_OPERATOR_NODE_ROOT"] == "/data/glm"
+
+
+def test_the_node_agent_runs_where_the_planner_knows_the_gpus(rendered: list[Manifest]) -> None:
+    affinity = agent(rendered)["affinity"]["nodeAffinity"]
+    terms = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    keys = {one["matchExpressions"][0]["key"] for one in terms}
+    assert keys == {
+        gpus.product_label("nvidia.com/gpu"),
+        gpus.memory_label("nvidia.com/gpu"),
+        gpus.product_label("amd.com/gpu"),
+    }
+    assert agent(rendered)["tolerations"] == [{"operator": "Exists"}]
+
+
+def test_a_platform_without_weights_on_nodes_has_no_agent_and_no_right_to_volumes(
+    helm: Helm,
+) -> None:
+    manifests = helm.template('weights={"nodeLocal":{"enabled":false}}')
+    assert not [m for m in manifests if m["kind"] in ("DaemonSet", "ValidatingAdmissionPolicy")]
+    touched = {resource for _, rule in rules(manifests) for resource in rule["resources"]}
+    assert "persistentvolumes" not in touched
+    assert environment(manifests)["GLM_OPERATOR_NODE_LOCAL"] == "false"
+
+
+def test_folders_of_nodes_need_the_right_to_volumes_and_no_agent(helm: Helm) -> None:
+    manifests = helm.template(
+        'weights={"nodeLocal":{"enabled":false},"nodePaths":["/data/models"]}'
+    )
+    assert not [m for m in manifests if m["kind"] == "DaemonSet"]
+    policy = pick(manifests, "ValidatingAdmissionPolicy")
+    assert policy["spec"]["variables"][0]["expression"] == '["/data/models"]'
+    assert environment(manifests)["GLM_OPERATOR_NODE_PATHS"] == "/data/models"
 
 
 def test_people_get_no_more_than_the_objects_of_their_namespace(rendered: list[Manifest]) -> None:

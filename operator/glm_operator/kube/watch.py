@@ -83,6 +83,7 @@ class Watch(Generic[Item]):
             is left out of a list, and in the stream what it was before stays.
         deliver: receives every change.
         fields: a field selector; an object that leaves it arrives as Gone.
+        labels: a label selector, likewise.
         random: returns a number in [0, 1).
     """
 
@@ -94,6 +95,7 @@ class Watch(Generic[Item]):
         deliver: Callable[[Change[Item]], None],
         *,
         fields: str = "",
+        labels: str = "",
         backoff: Backoff = STREAMS,
         random: Random = random_module.random,
     ) -> None:
@@ -102,6 +104,7 @@ class Watch(Generic[Item]):
         self._trim = trim
         self._deliver = deliver
         self._fields = fields
+        self._labels = labels
         self._backoff = backoff
         self._random = random
         self._stop = threading.Event()
@@ -141,7 +144,7 @@ class Watch(Generic[Item]):
         items: dict[Key, Item] = {}
         token = ""
         while True:
-            query = list_query(fields=self._fields, token=token)
+            query = list_query(self._labels, self._fields, token)
             request = Request(self._what, "GET", self._resource.path(), query)
             answer = self._source.send(request)
             for raw in answer.get("items") or ():
@@ -175,6 +178,7 @@ class Watch(Generic[Item]):
             ("timeoutSeconds", str(SERVER_SECONDS)),
         ]
         query += [("fieldSelector", self._fields)] if self._fields else []
+        query += [("labelSelector", self._labels)] if self._labels else []
         return Request(self._what, "GET", self._resource.path(), query)
 
     def _take(self, event: Mapping[str, Any]) -> str:
