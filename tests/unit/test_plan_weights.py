@@ -35,8 +35,12 @@ def child(made: ModelCluster, kind: str) -> list[dict[str, Any]]:
 
 def keeps(made: ModelCluster) -> dict[str, list[str]]:
     """What is kept on each node."""
-    notes = (one["metadata"]["annotations"] for one in child(made, "PersistentVolume"))
-    return {one[names.ANNOTATION_NODE]: one[names.ANNOTATION_KEEP].split() for one in notes}
+    found: dict[str, list[str]] = {}
+    for volume in child(made, "PersistentVolume"):
+        notes = volume["metadata"]["annotations"]
+        kept = found.setdefault(notes[names.ANNOTATION_NODE], [])
+        kept.extend(notes[names.ANNOTATION_KEEP].split())
+    return {node: sorted(kept, reverse=True) for node, kept in found.items()}
 
 
 def weights_of(made: ModelCluster, tier: str = "flagship") -> dict[str, Any]:

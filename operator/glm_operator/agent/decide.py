@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from glm_operator.manifests.weights_mount import COMPILED, COPIES
+from glm_operator.manifests.weights import COMPILED, COPIES
 
 FETCHING = "fetching"
 """Folder of partial copies; a fetch moves its copy to COPIES once it is complete."""

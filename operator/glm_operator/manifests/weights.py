@@ -21,6 +21,8 @@ EXIT_PERMANENT = 3
 """Exit code of a failure that trying again at once would not mend."""
 RETRIES = 3
 """Pods that a Job makes after the first, by itself; the operator makes a new Job later."""
+COPIES, COMPILED = "weights", "compile"
+"""Folders of a node's volume: complete copies, and what vLLM compiled."""
 CACHE_MOUNT, SOURCE_MOUNT = "/cache", "/weights"
 HASH_LENGTH = 10
 NOMINAL_STORAGE = "1Gi"
@@ -49,20 +51,27 @@ def job_name(deployment: str, task: WeightsTask) -> str:
     return names.child(deployment, f"weights-{canonical_hash(task.to_data())[:HASH_LENGTH]}")
 
 
-def claim_name(deployment: str, node: str, uri: str = "") -> str:
-    """Name of the claim of a node's volume, in the object's namespace."""
-    return names.child(deployment, f"node-{canonical_hash([node, uri])[:HASH_LENGTH]}")
+def claim_name(deployment: str, node: str, use: str = COPIES) -> str:
+    """Name of the claim of a node's volume, in the object's namespace.
+
+    `use`: what of the node it shows: copies, compile caches, or the folder of a file:// address.
+    """
+    return names.child(deployment, f"node-{canonical_hash([node, use])[:HASH_LENGTH]}")
 
 
-def volume_name(owner: Owner, node: str, uri: str = "") -> str:
+def volume_name(owner: Owner, node: str, use: str = COPIES) -> str:
     """Name of the PersistentVolume, unique in the cluster."""
-    return f"glm-{canonical_hash([owner.uid, node, uri])[: 2 * HASH_LENGTH]}"
+    return f"glm-{canonical_hash([owner.uid, node, use])[: 2 * HASH_LENGTH]}"
 
 
 def node_volume(
-    owner: Owner, node: str, hostname: str, path: str, keep: Sequence[str], uri: str = ""
+    owner: Owner, node: str, hostname: str, path: str, keep: Sequence[str], use: str = COPIES
 ) -> dict[str, Any]:
     """A folder of a node as a volume, for one claim of the object.
+
+    Several volumes may show the same folder. Copies and compile caches need one each: a pod mounts
+    a volume once, read-only or not, and the kubelet makes a folder that a read-only one lacks for
+    no container, so that a copy which vanished is noticed.
 
     Args:
         owner: the object.
@@ -70,9 +79,9 @@ def node_volume(
         hostname: its label kubernetes.io/hostname, which volumes are bound to nodes by.
         path: the folder on the node.
         keep: folders below it that the object needs.
-        uri: the file:// address that names the folder; empty: the folder of copies.
+        use: what of the node it shows; see `claim_name`.
     """
-    metadata = owner.metadata(volume_name(owner, node, uri), "weights")
+    metadata = owner.metadata(volume_name(owner, node, use), "weights")
     # What has no namespace cannot be owned by what has one: a sweep collects it.
     del metadata["ownerReferences"], metadata["namespace"]
     metadata["labels"] |= {names.LABEL_NODE: node_hash(node), names.LABEL_OWNER: owner.uid}
@@ -82,7 +91,7 @@ def node_volume(
         names.ANNOTATION_KEEP: " ".join(keep),
     }
     at_node = {"key": "kubernetes.io/hostname", "operator": "In", "values": [hostname]}
-    claim = {"namespace": owner.namespace, "name": claim_name(owner.name, node, uri)}
+    claim = {"namespace": owner.namespace, "name": claim_name(owner.name, node, use)}
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
@@ -100,9 +109,9 @@ def node_volume(
     }
 
 
-def node_claim(owner: Owner, node: str, uri: str = "") -> dict[str, Any]:
+def node_claim(owner: Owner, node: str, use: str = COPIES) -> dict[str, Any]:
     """The claim through which the object's pods on a node reach its volume."""
-    metadata = owner.metadata(claim_name(owner.name, node, uri), "weights")
+    metadata = owner.metadata(claim_name(owner.name, node, use), "weights")
     metadata["labels"] |= {names.LABEL_NODE: node_hash(node)}
     metadata["annotations"] = {names.ANNOTATION_NODE: node}
     return {
@@ -113,7 +122,7 @@ def node_claim(owner: Owner, node: str, uri: str = "") -> dict[str, Any]:
             "accessModes": ["ReadWriteOnce"],
             "resources": {"requests": {"storage": NOMINAL_STORAGE}},
             "storageClassName": "",
-            "volumeName": volume_name(owner, node, uri),
+            "volumeName": volume_name(owner, node, use),
         },
     }
 
@@ -189,8 +198,8 @@ def _source(owner: Owner, task: WeightsTask) -> dict[str, Any] | None:
         return {"claimName": task.claim, "readOnly": not writes}
     if not task.node:
         return None
-    uri = "" if writes else task.uri
-    return {"claimName": claim_name(owner.name, task.node, uri), "readOnly": not writes}
+    use = COPIES if writes else task.uri
+    return {"claimName": claim_name(owner.name, task.node, use), "readOnly": not writes}
 
 
 def _container(task: WeightsTask, setting: JobSetting) -> dict[str, Any]:

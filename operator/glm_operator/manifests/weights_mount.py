@@ -8,11 +8,9 @@ from typing import Any
 from glm_operator.manifests import arguments
 from glm_operator.manifests.engine import EngineSpec, canonical_hash
 from glm_operator.manifests.labels import Owner
-from glm_operator.manifests.weights import claim_name
+from glm_operator.manifests.weights import COMPILED, COPIES, claim_name
 from glm_operator.manifests.weights_task import checkpoint_key
 
-COPIES, COMPILED = "weights", "compile"
-"""Folders of a node's volume: complete copies, and what vLLM compiled."""
 COMPILE_HASH_LENGTH = 16
 
 
@@ -23,15 +21,17 @@ class WeightsMount:
     claim: str
     copy: str = ""
     """Folder of the claim that is seen at /weights; empty: all of it."""
+    compile_claim: str = ""
+    """The claim of vLLM's compile cache, which is written; empty: none."""
     compiled: str = ""
-    """Folder of the claim for vLLM's compile cache, which is written; empty: none."""
+    """Folder of that claim."""
 
     def volumes(self) -> list[dict[str, Any]]:
-        """The pod's volumes: the same claim twice where a part of it is written."""
+        """The pod's volumes."""
         reading = {"claimName": self.claim, "readOnly": True}
         found: list[dict[str, Any]] = [{"name": "weights", "persistentVolumeClaim": reading}]
-        if self.compiled:
-            writing = {"claimName": self.claim}
+        if self.compile_claim:
+            writing = {"claimName": self.compile_claim}
             found.append({"name": "compile", "persistentVolumeClaim": writing})
         return found
 
@@ -43,7 +43,7 @@ class WeightsMount:
             "readOnly": True,
         }
         found = [weights | ({"subPath": self.copy} if self.copy else {})]
-        if self.compiled:
+        if self.compile_claim:
             where = {"name": "compile", "mountPath": arguments.COMPILE_MOUNT}
             found.append({**where, "subPath": self.compiled})
         return found
@@ -68,8 +68,12 @@ def weights_mount(owner: Owner, spec: EngineSpec, node: str, gpu: str) -> Weight
     if spec.uri.startswith("file://"):
         return WeightsMount(claim_name(owner.name, node, spec.uri))
     if spec.cache == arguments.NODE_LOCAL:
-        compiled = compile_folder(spec, gpu)
-        return WeightsMount(claim_name(owner.name, node), copy_folder(spec), compiled)
+        return WeightsMount(
+            claim_name(owner.name, node),
+            copy_folder(spec),
+            claim_name(owner.name, node, COMPILED),
+            compile_folder(spec, gpu),
+        )
     return None
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from glm_operator.catalog import gpus
 from glm_operator.manifests.engine import EngineSpec
 from glm_operator.manifests.engine_pod import tolerations
-from glm_operator.manifests.weights import JobSetting, node_claim, node_volume, weights_job
-from glm_operator.manifests.weights_mount import COPIES, compile_folder
+from glm_operator.manifests.weights import (
+    COMPILED,
+    COPIES,
+    JobSetting,
+    node_claim,
+    node_volume,
+    weights_job,
+)
+from glm_operator.manifests.weights_mount import compile_folder
 from glm_operator.plan.fetches import Fetches, TierTask, Volume
 from glm_operator.plan.observed import Node
 from glm_operator.plan.resolve import tolerations_of
@@ -25,22 +32,30 @@ def weights_manifests(scene: Scene, wanted: Fetches) -> Iterator[dict[str, Any]]
     """Volumes first, because Jobs and replicas wait for them."""
     for volume in wanted.volumes:
         node = scene.view.nodes[volume.node]
-        yield _volume(scene, volume, node)
-        yield node_claim(scene.owner, volume.node, volume.uri)
+        for use, keep in _uses(volume, node):
+            yield _volume(scene, volume, node, use, keep)
+            yield node_claim(scene.owner, volume.node, use)
     for one in wanted.tasks:
         yield weights_job(scene.owner, one.task, _setting(scene, one))
 
 
-def _volume(scene: Scene, volume: Volume, node: Node) -> dict[str, Any]:
+def _uses(volume: Volume, node: Node) -> Iterator[tuple[str, list[str]]]:
+    """What a volume of the node is needed for, and what of it is kept."""
+    if volume.uri:
+        yield volume.uri, []
+        return
+    yield COPIES, [f"{COPIES}/{key}" for key in volume.keys]
+    if volume.engines:
+        yield COMPILED, sorted({compile_folder(one, gpu_of(node, one)) for one in volume.engines})
+
+
+def _volume(
+    scene: Scene, volume: Volume, node: Node, use: str, keep: Sequence[str]
+) -> dict[str, Any]:
     folder = f"{scene.defaults.node_root.rstrip('/')}/{scene.owner.namespace}"
     path = volume.uri.removeprefix("file://") or folder
     hostname = node.labels.get(HOSTNAME, node.name)
-    return node_volume(scene.owner, node.name, hostname, path, _keep(volume, node), volume.uri)
-
-
-def _keep(volume: Volume, node: Node) -> list[str]:
-    copies = [f"{COPIES}/{key}" for key in volume.keys]
-    return [*copies, *sorted({compile_folder(one, gpu_of(node, one)) for one in volume.engines})]
+    return node_volume(scene.owner, node.name, hostname, path, keep, use)
 
 
 def gpu_of(node: Node, engine: EngineSpec) -> str:
