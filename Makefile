@@ -58,7 +58,7 @@ bench: $(STAMP) ## Measure the gateway against this machine's own addresses
 crds: $(STAMP) ## Generate the CRD into crds/ and the chart
 	$(PY) -m glm_operator.cli crd --write
 
-images: $(STAMP) ## Build the operator's and the gateway's images without a daemon
+images: $(STAMP) ## Build the images of operator, gateway and weights Jobs without a daemon
 	$(PY) -m glm_dev.images build
 
 chart: $(STAMP) ## Lint the chart and package it into dist/

@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CHART = REPOSITORY / "charts" / "glm-operator"
 SYSTEM = "glm-system"
 """Namespace of the operator."""
-PRODUCT_IMAGES = ("operator", "gateway")
+PRODUCT_IMAGES = ("operator", "gateway", "weights")
 SIMULATOR_IMAGE, ENGINE_IMAGE = "engine-sim", "engine-cpu"
 HELM_SECONDS = 180
 LISTED_IMAGES = 50
@@ -88,6 +88,8 @@ def _image_values() -> dict[str, Any]:
         "image.tag": "dev",
         "gateway.image.repository": "localhost/glm-gateway",
         "gateway.image.tag": "dev",
+        "weights.image.repository": "localhost/glm-weights",
+        "weights.image.tag": "dev",
     }
 
 

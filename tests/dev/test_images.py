@@ -107,6 +107,7 @@ def test_an_archive_carries_its_name_and_a_user_that_is_not_root(
     [
         ("operator", "opt/app/src/glm_operator/cli.py", "glm_serving"),
         ("gateway", "opt/app/src/glm_serving/gateway/cli.py", "glm_operator"),
+        ("weights", "opt/app/src/glm_serving/weights/cli.py", "glm_serving/gateway"),
         ("engine-sim", "opt/sim/glm_dev/simulator/server.py", "glm_dev/cluster"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 
 from glm_dev.site import SiteError, foreign_site
 
-IMAGES = [f"localhost/glm-{name}:dev" for name in ("operator", "gateway", "engine-sim")]
+IMAGES = [f"localhost/glm-{name}:dev" for name in ("operator", "gateway", "weights", "engine-sim")]
 
 
 def node(gpus: int, images: list[str]) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def test_gpus_that_do_not_do_are_counted_in_the_refusal(
 
 def test_an_image_that_a_node_lacks_is_named_with_the_way_to_load_it(folder: Path) -> None:
     with pytest.raises(SiteError, match="lack localhost/glm-gateway:dev: build them with `make im"):
-        opened(folder, node(4, IMAGES), node(0, [IMAGES[0], IMAGES[2]]))
+        opened(folder, node(4, IMAGES), node(0, [IMAGES[0], *IMAGES[2:]]))
 
 
 def test_a_node_that_lists_all_it_may_is_warned_of_and_not_refused(
@@ -66,10 +66,10 @@ def test_a_node_that_lists_all_it_may_is_warned_of_and_not_refused(
     opened(folder, node(4, [f"other:{number}" for number in range(49)] + IMAGES[:1]))
     warning = capsys.readouterr().err
     assert "Some nodes list 50 images" in warning
-    assert "not localhost/glm-engine-sim:dev, localhost/glm-gateway:dev." in warning
+    assert "not localhost/glm-engine-sim:dev, localhost/glm-gateway:dev, localhost/glm-w" in warning
 
 
 def test_a_node_with_a_short_list_is_refused_beside_one_with_a_full_list(folder: Path) -> None:
     full = [f"other:{number}" for number in range(50)]
     with pytest.raises(SiteError, match="The nodes lack localhost/glm-engine-sim:dev"):
-        opened(folder, node(4, full), node(0, IMAGES[:2]))
+        opened(folder, node(4, full), node(0, IMAGES[:3]))

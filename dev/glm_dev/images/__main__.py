@@ -18,7 +18,7 @@ def main() -> int:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"of {', '.join(IMAGES)}; without any: {' and '.join(PRODUCT)}",
+        help=f"of {', '.join(IMAGES)}; without any: {', '.join(PRODUCT)}",
     )
     names = parser.parse_args().names or PRODUCT
     try:

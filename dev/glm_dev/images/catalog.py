@@ -62,8 +62,24 @@ IMAGES = {
         Image(
             "gateway",
             "serving/Dockerfile",
-            ("serving/glm_serving", "requirements/gateway.txt"),
+            (
+                "serving/glm_serving/__init__.py",
+                "serving/glm_serving/compat.py",
+                "serving/glm_serving/gateway",
+                "requirements/gateway.txt",
+            ),
             "requirements/gateway.txt",
+        ),
+        Image(
+            "weights",
+            "serving/weights.Dockerfile",
+            (
+                "serving/glm_serving/__init__.py",
+                "serving/glm_serving/compat.py",
+                "serving/glm_serving/weights",
+                "requirements/weights.txt",
+            ),
+            "requirements/weights.txt",
         ),
         Image("engine-cpu", "dev/images/engine-cpu/Dockerfile", ()),
         Image(
@@ -73,5 +89,5 @@ IMAGES = {
         ),
     )
 }
-PRODUCT = ("operator", "gateway")
+PRODUCT = ("operator", "gateway", "weights")
 """The images that users install; the others are for machines without GPUs."""

@@ -14,6 +14,8 @@ from typing import Any
 from glm_serving.weights.errors import damaged
 
 PREFIX_BYTES = 8
+GUESSED_BYTES = 1 << 18
+"""Most headers are shorter, and come with the first read."""
 MAX_HEADER_BYTES = 100_000_000
 """As the safetensors library allows."""
 
@@ -52,10 +54,15 @@ def read_header(file: str, size: int, read: ReadRange) -> Header:
     Raises:
         WeightsError: FileDamaged, the header is none or promises another length than `size`.
     """
-    length = int.from_bytes(read(0, PREFIX_BYTES), "little")
+    first = read(0, min(size, GUESSED_BYTES))
+    length = int.from_bytes(first[:PREFIX_BYTES], "little")
     if not 2 <= length <= min(size - PREFIX_BYTES, MAX_HEADER_BYTES):
         raise damaged(file, f"its {size} bytes do not begin with a safetensors header")
-    header = Header(_tensors(file, read(PREFIX_BYTES, length)), PREFIX_BYTES + length)
+    start = PREFIX_BYTES + length
+    text = first[PREFIX_BYTES:start]
+    if len(text) < length:
+        text += read(len(first), start - len(first))
+    header = Header(_tensors(file, text), start)
     if header.file_bytes != size:
         raise damaged(file, f"it has {size} bytes and its header promises {header.file_bytes}")
     return header
