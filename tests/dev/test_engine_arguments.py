@@ -41,7 +41,7 @@ def command_lines() -> dict[str, list[str]]:
     """Every way that the planner would start an engine on nodes of known GPUs."""
     found = {}
     for model in catalog.MODELS.values():
-        for quantization in Quantization:
+        for quantization in set(Quantization) - {Quantization.AUTO}:
             for gpu in gpus.GPUS:
                 for kv_cache in ("Auto", "FP8"):
                     wanted = inputs(model, quantization.value, gpu.resource, kvCacheDType=kv_cache)

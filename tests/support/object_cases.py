@@ -165,7 +165,7 @@ CASES = (
         "model-group-size",
         {f"{FLAGSHIP}.model.groupSize": 128},
         {f"{FLAGSHIP}.model.groupSize": 64},
-        "groupSize is 64 and quantization is FP8: BF16 has no groups, FP8 one scale per output",
+        "groupSize is 64 and quantization is FP8: Auto and BF16 have no groups, FP8 one scale",
     ),
     Case(
         "alias-shadows-preset",
@@ -326,6 +326,19 @@ CASES = (
         {f"{FLASH}.weights": {"claimName": "models"}},
         "cache is NodeLocal and claimName is models: claimName names the claim of cache",
         "unused",
+    ),
+    Case(
+        "weights-auto",
+        {f"{FLASH}.model.quantization": "Auto"},
+        {f"{FLASH}.model.quantization": "Auto", f"{FLASH}.weights.prePull": "Disabled"},
+        "model.quantization is Auto and weights.prePull is Disabled: Auto needs a checkpoint",
+    ),
+    Case(
+        "weights-auto",
+        {f"{FLASH}.model.quantization": "Auto", f"{FLASH}.model.uri": "pvc://weights"},
+        {f"{FLASH}.model.quantization": "Auto", f"{FLASH}.model.uri": "image:///models/flash"},
+        "model.quantization is Auto and weights.prePull is Enabled: Auto needs a checkpoint",
+        "image",
     ),
     Case(
         "weights-pinned",

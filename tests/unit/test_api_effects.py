@@ -39,6 +39,7 @@ OTHER: dict[str, Any] = {
     "text.model.groupSize": 0,
     "text.model.quantization": "INT4",
     "flagship.model.groupSize": 128,
+    "flagship.model.quantization": "BF16",
     "flash.model.groupSize": 0,
     "flash.model.quantization": "INT4",
     "flagship.weights.cache": "Ephemeral",

@@ -72,7 +72,7 @@ def page() -> str:
 
 
 def _models(preset: str) -> str:
-    kinds = [kind.value for kind in Quantization]
+    kinds = [kind.value for kind in Quantization if kind is not Quantization.AUTO]
     rows = [
         [gpu.name, *(cell(fit_on(preset, kind, gpu)) for kind in kinds)]
         for gpu in sorted(GPUS, key=lambda one: (-one.memory_mib, one.product))

@@ -16,6 +16,7 @@ class Mode(StrEnum):
 class Quantization(StrEnum):
     """Number format of a checkpoint's weights."""
 
+    AUTO = "Auto"
     BF16 = "BF16"
     FP8 = "FP8"
     INT4 = "INT4"

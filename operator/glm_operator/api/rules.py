@@ -36,7 +36,7 @@ CONTEXT_LIMITS = {
     "GLM-4.6": 202_752,
 }
 """Longest conversation of each model in tokens; the catalogue has the same."""
-GROUP_SIZES = {"BF16": (0,), "FP8": (0, 128), "INT4": (0, 32, 64, 128)}
+GROUP_SIZES = {"Auto": (0,), "BF16": (0,), "FP8": (0, 128), "INT4": (0, 32, 64, 128)}
 """Group sizes by quantization; 0 is the usual one."""
 SHORTEST_CONTEXT = 2048
 """Tokens; less does not hold the functional checks of a new replica."""
@@ -71,8 +71,8 @@ MODEL = (
         "model-group-size",
         "self.groupSize == 0 || (self.quantization == 'FP8' && self.groupSize == 128)"
         " || (self.quantization == 'INT4' && self.groupSize in [32, 64, 128])",
-        "BF16 has no groups, FP8 one scale per output (0) or blocks of 128, INT4 groups of 32, 64"
-        " or 128 (0 is 128)",
+        "Auto and BF16 have no groups, FP8 one scale per output (0) or blocks of 128, INT4 groups"
+        " of 32, 64 or 128 (0 is 128)",
         lambda model: model.group_size in GROUP_SIZES[model.quantization],
         given=("groupSize", "quantization"),
     ),
@@ -254,6 +254,20 @@ _PINNED = Rule(
 )
 
 
+_AUTO_FORMAT = Rule(
+    "weights-auto",
+    "self.model.quantization != 'Auto'"
+    " || (self.weights.prePull == 'Enabled' && !self.model.uri.startsWith('image://'))",
+    "Auto needs a checkpoint that is read beforehand, name its format, or use prePull Enabled and"
+    " another address than image://",
+    lambda tier: (
+        tier.model.quantization != "Auto"
+        or (tier.weights.pre_pull == "Enabled" and not tier.model.uri.startswith("image://"))
+    ),
+    given=("model.quantization", "weights.prePull"),
+)
+
+
 def tier(why: str, *presets: str) -> tuple[Rule, ...]:
     """The rules of a tier that serves one of some presets.
 
@@ -267,7 +281,7 @@ def tier(why: str, *presets: str) -> tuple[Rule, ...]:
         lambda tier: tier.parallelism.tensor in ("Auto", *map(str, LEGAL_TENSOR)),
         given=("parallelism.tensor",),
     )
-    return (tensor, _PINNED, *(_context_limit(preset) for preset in presets))
+    return (tensor, _PINNED, _AUTO_FORMAT, *(_context_limit(preset) for preset in presets))
 
 
 def _context_limit(preset: str) -> Rule:

@@ -55,8 +55,9 @@ class ModelSource(Model):
     """Commit, tag or branch of an hf:// checkpoint; empty is its default branch. It is resolved to
     a commit once and recorded. RestartsTier."""
     quantization: Quantization
-    """Number format of the checkpoint's weights, from which the plan computes their size.
-    RestartsTier."""
+    """Number format of the checkpoint's weights, from which the plan computes their size; Auto is
+    what the checkpoint says when it is read. Where it was read and differs, the checkpoint counts,
+    and a warning in status.plan says so. RestartsTier."""
     group_size: int = Field(default=0, ge=0, le=128)
     """Weights of the checkpoint that share one scale; 0 is the usual: groups of 128 in INT4, one
     scale per output in FP8. In FP8, 128 means blocks of 128 by 128. RestartsTier."""

@@ -1,5 +1,6 @@
 """What we know of each model and each GPU: shapes, bytes, parsers, legal sharding. Pure."""
 
+from glm_operator.catalog.checkpoint import Checkpoint, CheckpointRefused, adapted, text_of
 from glm_operator.catalog.formats import Format
 from glm_operator.catalog.gpus import GPU, GPUS
 from glm_operator.catalog.layers import parameters
@@ -26,10 +27,13 @@ __all__ = [
     "GPUS",
     "MODELS",
     "Budget",
+    "Checkpoint",
+    "CheckpointRefused",
     "Format",
     "Model",
     "Sharding",
     "UnknownPreset",
+    "adapted",
     "budget",
     "checkpoint_bytes",
     "get",
@@ -42,5 +46,6 @@ __all__ = [
     "part_bytes",
     "refusal",
     "stage_weight_bytes",
+    "text_of",
     "weight_bytes",
 ]

@@ -26,6 +26,9 @@ class Format:
     group: int = 0
     """Weights that share one scale: in INT4 so many inputs (0: 128), in FP8 blocks of so many
     inputs and outputs (0: one scale for each output, "per channel")."""
+    partly: tuple[tuple[str, int, int], ...] = ()
+    """Parts of which a checkpoint leaves matrices as they are: name, matrices, and how many of them
+    are stored small."""
 
     @property
     def block(self) -> int:
@@ -40,9 +43,14 @@ class Format:
 
     def is_small(self, linear: Linear) -> bool:
         """Whether a matrix is stored in this format; groups that do not divide it forbid it."""
-        if self.kind == BF16:
+        if self.kind == BF16 or not self._share(linear)[1]:
             return False
         return self.kind == FP8 or linear.inputs % self.block == 0
+
+    def _share(self, linear: Linear) -> tuple[int, int]:
+        """All matrices of the part of one, and those stored small; (1, 1): all of them."""
+        found = ((every, small) for part, every, small in self.partly if part == linear.part)
+        return next(found, (1, 1))
 
     def scale_bytes(self, linear: Linear) -> int:
         """Bytes of the scales of a matrix."""
@@ -59,4 +67,6 @@ class Format:
         if not self.is_small(linear):
             return 2 * linear.parameters
         weights = linear.parameters if self.kind == FP8 else -(-linear.parameters // 2)
-        return weights + self.scale_bytes(linear)
+        every, small = self._share(linear)
+        stored = small * (weights + self.scale_bytes(linear))
+        return -(-(stored + (every - small) * 2 * linear.parameters) // every)

@@ -62,6 +62,9 @@ class EngineSpec:
     gpu_bytes: int = 0
     """Memory of the GPU that the size was computed for: as much holds it, whatever a later version
     computes. 0: unknown. It names no revision, because no pod is made of it."""
+    checkpoint: str = ""
+    """What is known of the checkpoint (catalog.checkpoint.text_of): the engine is always sized by
+    it. It names no revision: no pod is made of it."""
     thinking: bool = True
     max_output_tokens: int = 16384
     extra_args: tuple[str, ...] = ()
@@ -120,7 +123,7 @@ class EngineSpec:
         Fields at their default take no part: one that a later version adds changes no name.
         """
         data, defaults = self.to_data(), _DEFAULTS
-        del data["gpu_bytes"], data["secret"]
+        del data["gpu_bytes"], data["secret"], data["checkpoint"]
         told = {key: value for key, value in data.items() if value != defaults.get(key, ...)}
         return canonical_hash(told)[:REVISION_LENGTH]
 

@@ -5,6 +5,7 @@ An object that does not fit takes no GPU: what is new begins together or not at 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -63,14 +64,17 @@ def _case(name: str, spec: AnyTier, scene: Scene, trial: Room) -> _Case:
     trial.give_up(rank)
     resolution, reading = _resolve(name, spec, scene, trial)
     case = _Case(name, spec, resolution, reading=reading)
-    if resolution.engine is None:
-        return replace(case, lacks="does not fit", reason=reasons.DOES_NOT_FIT)
     replicas = scene.replicas(name)
-    begun = resolution.recorded or any(one.revision == resolution.revision for one in replicas)
-    if begun:
+    same = resolution.engine and any(one.revision == resolution.revision for one in replicas)
+    if resolution.recorded or same:
         return replace(case, begun=True)
     if reading.lacks:
         return replace(case, lacks=reading.lacks, reason=reading.reason)
+    if resolution.refusal is not None:
+        lacks = f"cannot serve {spec.model.uri}: {resolution.refusal}"
+        return replace(case, lacks=lacks, reason=resolution.refusal.reason)
+    if resolution.engine is None:
+        return replace(case, lacks="does not fit", reason=reasons.DOES_NOT_FIT)
     unknown = _unknown_priority(spec, scene)
     if unknown:
         return replace(case, lacks=unknown, reason=reasons.PRIORITY_CLASS_MISSING)
@@ -119,8 +123,9 @@ def _reading(inputs: Inputs, records: Records, scene: Scene) -> Reading:
         return KNOWN
     if record is None:
         return read(inputs.tier, scene.stock, scene.kinds, inputs.constraints, scene.defaults)
-    facts = record.data.get("checkpoint")
-    return Reading(facts=facts, commit=str(record.data.get("model_revision", "")))
+    engine, _ = read_record(record)
+    facts = json.loads(engine.checkpoint) if engine.checkpoint else None
+    return Reading(facts=facts, commit=engine.model_revision)
 
 
 def _find_room(case: _Case, engine: EngineSpec, scene: Scene, trial: Room) -> _Case:

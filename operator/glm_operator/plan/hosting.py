@@ -122,14 +122,21 @@ class Hosting:
 
 def ask_of(engine: EngineSpec) -> Ask:
     """What a recorded engine asks of the memory of its GPUs."""
+    found = checkpoint_of(engine)
     return Ask(
-        model=catalog.get(engine.preset),
-        form=catalog.Format(engine.quantization, engine.group_size),
+        model=found.model,
+        form=found.form,
         max_model_len=engine.max_model_len,
         kv_cache="FP8" if engine.fp8_kv_cache else "BF16",
         sequences=engine.full_length_sequences,
         videos=engine.max_videos,
     )
+
+
+def checkpoint_of(engine: EngineSpec) -> catalog.Checkpoint:
+    """The model of a recorded engine as its checkpoint has it, else as the preset does."""
+    form = catalog.Format(engine.quantization, engine.group_size)
+    return catalog.adapted(catalog.get(engine.preset), form, engine.checkpoint)
 
 
 def can_be_hosted(engine: EngineSpec, nodes: Iterable[Node]) -> bool:

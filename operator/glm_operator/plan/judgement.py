@@ -62,7 +62,7 @@ def judge(scene: Scene, tiers: Sequence[TierPlan], places: Sequence[Copy] = ()) 
 
 def _planned(scene: Scene, tiers: Sequence[TierPlan]) -> Condition:
     for tier in tiers:
-        if tier.course.resolution.engine is None:
+        if tier.course.reason == reasons.DOES_NOT_FIT:
             found = misfit(tier, scene)
             return Condition(PLANNED, FALSE, found.reason, found.message)
     held = [f"{tier.name} {tier.course.held}" for tier in tiers if tier.course.held]

@@ -8,7 +8,7 @@ from typing import Any
 
 from glm_operator import catalog
 from glm_operator.api import reasons
-from glm_operator.api.enums import Thinking, WeightsCache
+from glm_operator.api.enums import Quantization, Thinking, WeightsCache
 from glm_operator.api.model import Model
 from glm_operator.api.tier import AnyTier
 from glm_operator.manifests.engine import EngineSpec, canonical_hash
@@ -46,13 +46,29 @@ class Inputs:
         return catalog.get(self.tier.model.preset)
 
     @property
+    def checkpoint(self) -> catalog.Checkpoint:
+        """The model as the checkpoint has it, where it was read; else as the preset does.
+
+        Raises:
+            glm_operator.catalog.CheckpointRefused: the tier cannot serve it.
+        """
+        model, written = self.tier.model, self.tier.model.quantization
+        told = catalog.text_of(self.facts)
+        if written is not Quantization.AUTO:
+            form = catalog.Format(written.value, model.group_size)
+            return catalog.adapted(self.model, form, told)
+        # Until it is read the largest is counted.
+        found = catalog.adapted(self.model, catalog.Format("BF16"), told)
+        return catalog.adapted(self.model, found.form, told)
+
+    @property
     def ask(self) -> Ask:
-        """What is to be sized."""
-        tier = self.tier
+        """What is to be sized. Raises as `checkpoint` does."""
+        tier, found = self.tier, self.checkpoint
         tensor, pipeline = tier.parallelism.tensor, tier.parallelism.pipeline
         return Ask(
-            model=self.model,
-            form=catalog.Format(tier.model.quantization.value, tier.model.group_size),
+            model=found.model,
+            form=found.form,
             tensor=0 if tensor == AUTO else int(tensor),
             pipeline=0 if pipeline == AUTO else int(pipeline),
             expert=tier.parallelism.expert.value,
@@ -88,6 +104,10 @@ class Inputs:
         return canonical_hash({"tier": written, "pullSecrets": sorted(self.pull_secrets)})
 
 
+UNTOLD = ("secret", "checkpoint")
+"""Fields of an engine that are no default of ours."""
+
+
 def without_live(part: Model, live: Iterable[str]) -> Model:
     """A part of a tier with its live fields at their defaults."""
     return part.model_copy(update={name: getattr(type(part)(), name) for name in live})
@@ -110,6 +130,8 @@ class Resolution:
     """Taken from a ControllerRevision, not decided now."""
     update: str = ""
     """What today's defaults would change, as a sentence; empty: nothing."""
+    refusal: catalog.CheckpointRefused | None = None
+    """Why the tier cannot serve the checkpoint, whatever the nodes."""
 
     def record(self) -> dict[str, Any]:
         """The content of the ControllerRevision. Raises ValueError where nothing fits."""
@@ -160,7 +182,11 @@ def resolve(
     """
     nodes = Kinds.of(nodes)
     inputs = wanted.hash()
-    found = fit(wanted.ask, wanted.constraints, nodes)
+    try:
+        _check_length(wanted)
+        found = fit(wanted.ask, wanted.constraints, nodes)
+    except catalog.CheckpointRefused as refused:
+        return Resolution(None, None, Fit((), ()), inputs, refusal=refused)
     record = records.matching(inputs)
     if record is not None:
         engine, option = read_record(record)
@@ -177,6 +203,7 @@ def resolve(
         return Resolution(None, None, found, inputs)
     option, engine = chosen
     told = _warned(option, found.options[0])
+    told = replace(told, warnings=(*wanted.checkpoint.differences, *told.warnings))
     return Resolution(engine, told, found, inputs, engine.revision())
 
 
@@ -242,7 +269,7 @@ def _warned(option: Option, best: Option) -> Option:
 
 def sized_engine(wanted: Inputs, option: Option) -> EngineSpec:
     """The engine of a tier at the size of an option, with today's defaults."""
-    tier, model = wanted.tier, wanted.model
+    tier, model, form = wanted.tier, wanted.model, wanted.checkpoint.form
     placement = tier.placement
     return EngineSpec(
         tier=wanted.name,
@@ -253,7 +280,7 @@ def sized_engine(wanted: Inputs, option: Option) -> EngineSpec:
         cache=_cache(tier),
         cache_claim=tier.weights.claim_name,
         secret=tier.weights.secret_ref,
-        quantization=tier.model.quantization.value,
+        quantization=form.kind,
         image=tier.engine.image or wanted.defaults.engine_image,
         tensor=option.tensor,
         pipeline=option.pipeline,
@@ -262,7 +289,8 @@ def sized_engine(wanted: Inputs, option: Option) -> EngineSpec:
         fp8_kv_cache=option.fp8_kv_cache,
         max_num_seqs=option.max_num_seqs,
         gpu_bytes=option.gpu_bytes,
-        group_size=tier.model.group_size,
+        group_size=form.group,
+        checkpoint=catalog.text_of(wanted.facts),
         full_length_sequences=tier.context.full_length_sequences,
         tool_call_parser=model.tool_call_parser,
         reasoning_parser=model.reasoning_parser,
@@ -288,6 +316,17 @@ def sized_engine(wanted: Inputs, option: Option) -> EngineSpec:
     )
 
 
+def _check_length(wanted: Inputs) -> None:
+    """Raise CheckpointRefused where more context is asked for than the checkpoint holds."""
+    asked, holds = wanted.tier.context.max_model_len, wanted.checkpoint.model.max_context_tokens
+    if asked > holds:
+        sentence = (
+            f"context.maxModelLen is {asked}, and the checkpoint holds {holds} tokens"
+            " (max_position_embeddings of config.json): ask for at most so many, or 0"
+        )
+        raise catalog.CheckpointRefused(reasons.CHECKPOINT_MISMATCH, sentence)
+
+
 def _cache(tier: AnyTier) -> str:
     """Where a Job keeps a copy of the weights; empty: nowhere."""
     cached = tier.model.uri.startswith("hf://") and tier.weights.cache is not WeightsCache.EPHEMERAL
@@ -300,7 +339,7 @@ def _update(wanted: Inputs, recorded: EngineSpec) -> str:
     changed = [
         f"{item.name.replace('_', ' ')} {getattr(today, item.name)}"
         for item in fields(EngineSpec)
-        if item.name != "secret" and getattr(today, item.name) != getattr(recorded, item.name)
+        if item.name not in UNTOLD and getattr(today, item.name) != getattr(recorded, item.name)
     ]
     return f"today's defaults would give {', '.join(changed)}" if changed else ""
 

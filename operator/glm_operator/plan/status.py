@@ -14,7 +14,7 @@ from glm_operator.manifests.labels import selector_text, tier_selector
 from glm_operator.plan.conditions import Condition, render
 from glm_operator.plan.copies import Copy
 from glm_operator.plan.fit import Rejection
-from glm_operator.plan.hosting import Hosting
+from glm_operator.plan.hosting import Hosting, checkpoint_of
 from glm_operator.plan.promises import scaled_by
 from glm_operator.plan.resolve import Resolution, passed_over
 from glm_operator.plan.scene import Scene
@@ -68,7 +68,7 @@ def _plan(scene: Scene, tier: TierPlan) -> dict[str, Any]:
 
 def _sized(engine: EngineSpec, recorded: Option, option: Option) -> dict[str, Any]:
     """An engine as it was sized and what it comes to on its GPUs."""
-    model, form = catalog.get(engine.preset), catalog.Format(engine.quantization, engine.group_size)
+    found = checkpoint_of(engine)
     return {
         "model": engine.preset,
         "quantization": engine.quantization,
@@ -88,7 +88,7 @@ def _sized(engine: EngineSpec, recorded: Option, option: Option) -> dict[str, An
         "cpu": engine.cpu,
         "memory": engine.memory,
         "sharedMemoryBytes": engine.shm_bytes,
-        "checkpointBytes": catalog.checkpoint_bytes(model, form),
+        "checkpointBytes": found.bytes or catalog.checkpoint_bytes(found.model, found.form),
         "warnings": list(dict.fromkeys((*recorded.warnings, *option.warnings))),
     }
 
