@@ -16,13 +16,15 @@ class Faults:
     unavailable: int = 0
     """How many of the next requests get 503; -1: all."""
     cut_after: dict[str, int] = field(default_factory=dict)
-    """File -> bytes after which each connection that sends it breaks."""
+    """File -> bytes after which each transfer of it breaks."""
     hold_after: dict[str, int] = field(default_factory=dict)
-    """File -> bytes after which its transfer stands still until `release` is set."""
+    """File -> place at which its transfer stands still until `release` is set."""
     corrupt: Counter[str] = field(default_factory=Counter)
     """File -> how many of its next transfers change one byte in the middle."""
     truncate: dict[str, int] = field(default_factory=dict)
     """File -> bytes that the store still has of it, while the listing tells its whole size."""
+    no_ranges: bool = False
+    """Every transfer begins at the first byte, whatever was asked for."""
     gone: set[str] = field(default_factory=set)
     """Files that the listing names and the store lacks."""
     held: threading.Event = field(default_factory=threading.Event)

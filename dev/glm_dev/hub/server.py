@@ -189,37 +189,43 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(blob, start, end)
 
     def _send(self, blob: Blob, start: int, end: int) -> None:
-        faults, served = self.hub.faults, self.hub.served
-        spoil = -1
-        with self.hub.lock:
-            served.transfers[blob.name] += start == 0
-            if start == 0 and faults.corrupt[blob.name] > 0:
-                faults.corrupt[blob.name] -= 1
-                spoil = blob.size // 2
+        served, at = self.hub.served, start
+        spoil = self._begin(blob, start)
         with blob.path.open("rb") as file:
             file.seek(start)
-            while start < end and self._passes(blob.name, start):
-                chunk = file.read(min(end - start, self._step(blob.name, start)))
-                self.wfile.write(_spoilt(chunk, spoil - start))
-                start += len(chunk)
+            while at < end and self._passes(blob.name, at, at - start):
+                chunk = file.read(min(end - at, self._step(blob.name, at, at - start)))
+                self.wfile.write(_spoilt(chunk, spoil - at))
+                at += len(chunk)
                 with self.hub.lock:
                     served.bytes[blob.name] += len(chunk)
 
-    def _step(self, name: str, at: int) -> int:
+    def _begin(self, blob: Blob, start: int) -> int:
+        """Count the transfer; the place of the byte that it changes, -1 for none."""
+        corrupt = self.hub.faults.corrupt
+        with self.hub.lock:
+            if start > 0:
+                return -1
+            self.hub.served.transfers[blob.name] += 1
+            if corrupt[blob.name] == 0:
+                return -1
+            corrupt[blob.name] -= 1
+        return blob.size // 2
+
+    def _step(self, name: str, at: int, sent: int) -> int:
         """How much to send at once: up to the next place where something happens."""
         faults = self.hub.faults
-        slow = faults.bytes_per_second
-        places = (faults.cut_after.get(name, 0), faults.hold_after.get(name, 0))
-        ahead = [place - at for place in places if place > at]
-        return min(CHUNK_BYTES, max(1, slow // SLICES) if slow else CHUNK_BYTES, *ahead)
+        ahead = (faults.hold_after.get(name, 0) - at, faults.cut_after.get(name, 0) - sent)
+        slow = max(1, faults.bytes_per_second // SLICES) if faults.bytes_per_second else CHUNK_BYTES
+        return min(CHUNK_BYTES, slow, *(step for step in ahead if step > 0))
 
-    def _passes(self, name: str, at: int) -> bool:
+    def _passes(self, name: str, at: int, sent: int) -> bool:
         """Wait as the faults want; whether the transfer goes on."""
         faults = self.hub.faults
         if faults.hold_after.get(name) == at:
             faults.held.set()
             faults.release.wait(IDLE_SECONDS)
-        if faults.cut_after.get(name) == at:
+        if faults.cut_after.get(name) == sent:
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
             return False
@@ -231,7 +237,8 @@ class _Handler(BaseHTTPRequestHandler):
         return str(self.headers.get("Authorization", "")).removeprefix("Bearer ")
 
     def _range_text(self) -> str:
-        return str(self.headers.get("Range", ""))
+        asked = str(self.headers.get("Range", ""))
+        return "" if self.hub.faults.no_ranges else asked
 
     def _range(self, size: int) -> tuple[int, int]:
         found = RANGE.match(self._range_text())

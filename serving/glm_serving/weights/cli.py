@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from glm_serving.weights import tasks
-from glm_serving.weights.errors import WeightsError
+from glm_serving.weights.errors import WeightsError, of_the_disk
 from glm_serving.weights.hub import Access
 from glm_serving.weights.progress import Progress, served
 from glm_serving.weights.result import Result
@@ -29,7 +29,7 @@ TERMINATION_LOG = Path("/dev/termination-log")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do one task; the exit code is 0 done, 1 try again, 3 it will not work, 2 for bad words."""
-    arguments = _parser().parse_args(argv)
+    arguments = parse(argv)
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
@@ -45,6 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return result.exit_code
 
 
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; None: that of the process."""
+    return _parser().parse_args(argv)
+
+
 def run(arguments: argparse.Namespace, world: World) -> Result:
     """Do the task of the command line; every failure is a result."""
     begin = time.monotonic()
@@ -52,6 +57,8 @@ def run(arguments: argparse.Namespace, world: World) -> Result:
         result = _task(arguments, world)
     except WeightsError as error:
         return Result.of(error, time.monotonic() - begin)
+    except OSError as error:
+        return Result.of(of_the_disk(error), time.monotonic() - begin)
     return replace(result, seconds=time.monotonic() - begin)
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+
 from glm_serving.weights import reasons
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class WeightsError(Exception):
@@ -44,5 +49,24 @@ def unreadable(file: str, why: str) -> WeightsError:
     return WeightsError(
         reasons.CHECKPOINT_UNREADABLE,
         f"{file} cannot be understood: {why}; choose another checkpoint or revision.",
+        file=file,
+    )
+
+
+def of_the_disk(error: OSError, file: str = "") -> WeightsError:
+    """The disk does not let itself be read or written; `file` is the one of the checkpoint."""
+    where = str(error.filename or file or "the folder")
+    if error.errno in FULL:
+        return WeightsError(
+            reasons.DISK_TOO_SMALL,
+            f"The disk became full while {where} was written: free space on it, or use a larger "
+            "one.",
+            file=file,
+        )
+    forbidden = error.errno in FORBIDDEN
+    way_out = "let group 10001 use it" if forbidden else "see whether the disk is in order"
+    return WeightsError(
+        reasons.CHECKPOINT_UNREADABLE,
+        f"{where} cannot be used: {error.strerror}; {way_out}.",
         file=file,
     )

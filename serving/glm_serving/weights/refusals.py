@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -16,9 +15,8 @@ from huggingface_hub.errors import (
 )
 
 from glm_serving.weights import reasons
-from glm_serving.weights.errors import WeightsError, damaged, missing
+from glm_serving.weights.errors import WeightsError, damaged, missing, of_the_disk
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
 WHERE_TOKENS_GO = "put one that may read it as HF_TOKEN into the Secret of weights.secretRef"
 REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
@@ -44,7 +42,7 @@ def explain(error: Exception, request: Request) -> WeightsError:
     if isinstance(error, httpx2.HTTPError):
         return _unreachable(request, _words(error))
     if isinstance(error, OSError) and error.errno is not None:
-        return _of_the_disk(error, request)
+        return of_the_disk(error, request.file)
     if isinstance(error, OSError):
         # The client's own comparison of lengths: it names both.
         return damaged(request.file, f"the hub sent another length ({_words(error)})")
@@ -109,22 +107,6 @@ def _unreachable(request: Request, why: str) -> WeightsError:
         reasons.HUB_UNREACHABLE,
         f"{request.endpoint} cannot be used now: {why}; let the cluster's network reach it, or "
         "name a mirror as HF_ENDPOINT in the Secret of weights.secretRef.",
-        file=request.file,
-    )
-
-
-def _of_the_disk(error: OSError, request: Request) -> WeightsError:
-    if error.errno in FULL:
-        return WeightsError(
-            reasons.DISK_TOO_SMALL,
-            f"The disk became full while {request.file} was written: free space on it, or use "
-            "another one.",
-            file=request.file,
-        )
-    return WeightsError(
-        reasons.CHECKPOINT_UNREADABLE,
-        f"{error.filename or request.file} cannot be used: {error.strerror}; let group 10001 read "
-        "and write the folder.",
         file=request.file,
     )
 

@@ -12,7 +12,8 @@ from glm_serving.weights.errors import WeightsError
 VERSION = 1
 MAX_BYTES = 4000
 """The kubelet keeps 4096."""
-MAX_MESSAGE = 600
+MAX_MESSAGE = 200
+"""Characters that stay of a message that is too long; JSON makes twelve bytes of some."""
 DONE, TRANSIENT, PERMANENT = 0, 1, 3
 
 
