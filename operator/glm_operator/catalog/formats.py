@@ -56,17 +56,26 @@ class Format:
         """Bytes of the scales of a matrix."""
         if not self.is_small(linear):
             return 0
+        every, small = self._share(linear)
         blocks = -(-linear.inputs // self.block) if self.block else 1
-        if self.kind == INT4:
-            return linear.copies * linear.outputs * blocks * _INT4_SCALE_BYTES
-        rows = -(-linear.outputs // self.block) if self.block else linear.outputs
-        return linear.copies * rows * blocks * _FP8_SCALE_BYTES
+        rows, each = linear.outputs, _INT4_SCALE_BYTES
+        if self.kind == FP8:
+            rows, each = -(-rows // self.block) if self.block else rows, _FP8_SCALE_BYTES
+        return -(-small * linear.copies * rows * blocks * each // every)
 
     def weight_bytes(self, linear: Linear) -> int:
         """Bytes of a matrix, its scales included."""
         if not self.is_small(linear):
             return 2 * linear.parameters
-        weights = linear.parameters if self.kind == FP8 else -(-linear.parameters // 2)
         every, small = self._share(linear)
-        stored = small * (weights + self.scale_bytes(linear))
-        return -(-(stored + (every - small) * 2 * linear.parameters) // every)
+        weights = linear.parameters if self.kind == FP8 else -(-linear.parameters // 2)
+        stored = small * weights + (every - small) * 2 * linear.parameters
+        return -(-stored // every) + self.scale_bytes(linear)
+
+    def whole_bytes(self, linear: Linear) -> int:
+        """Bytes of a matrix that tensor parallelism leaves whole on every GPU.
+
+        One scale for each output belongs to all inputs, so it cannot be cut along them.
+        """
+        per_output = self.kind == FP8 and not self.block
+        return self.scale_bytes(linear) if per_output and linear.by_inputs else 0

@@ -28,11 +28,18 @@ class Linear:
     copies: int = 1
     by_inputs: bool = False
     """Whether tensor parallelism cuts it along its inputs (row parallel) or its outputs."""
+    heads: int = 0
+    """Key-value heads of its outputs, which are not cut: of more GPUs several hold the same head.
+    0: it is cut over any number of GPUs."""
 
     @property
     def parameters(self) -> int:
         """Weights without biases."""
         return self.inputs * self.outputs * self.copies
+
+    def pieces(self, tensor: int) -> int:
+        """Into how many pieces tensor parallelism cuts it, of which each GPU holds one."""
+        return min(tensor, self.heads) if self.heads else tensor
 
     def describe(self) -> str:
         """The matrix in words."""
@@ -47,7 +54,9 @@ def linears(shapes: Shapes, layer: int) -> tuple[Linear, ...]:
 
 def _attention(shapes: Shapes) -> Iterator[Linear]:
     queries, kept = shapes.heads * shapes.head_dim, shapes.kv_heads * shapes.head_dim
-    yield Linear(ATTENTION, "query, key and value projection", shapes.hidden, queries + 2 * kept)
+    yield Linear(ATTENTION, "query projection", shapes.hidden, queries)
+    key_value = "key and value projection"
+    yield Linear(ATTENTION, key_value, shapes.hidden, 2 * kept, heads=shapes.kv_heads)
     yield Linear(ATTENTION, "output projection", queries, shapes.hidden, by_inputs=True)
 
 
@@ -70,10 +79,14 @@ def is_mixture(shapes: Shapes, layer: int) -> bool:
     return shapes.experts > 0 and layer >= shapes.dense_layers
 
 
-def biases(shapes: Shapes) -> int:
-    """Parameters of one layer's attention that are no matrix: biases and norms of q and k."""
-    queries, kept = shapes.heads * shapes.head_dim, shapes.kv_heads * shapes.head_dim
-    return queries + 2 * kept + (2 * shapes.head_dim if shapes.qk_norm else 0)
+def query_biases(shapes: Shapes) -> int:
+    """Biases of one layer's query projection."""
+    return shapes.heads * shapes.head_dim
+
+
+def key_value_biases(shapes: Shapes) -> int:
+    """Biases of one layer's key and value projection, cut as it is."""
+    return 2 * shapes.kv_heads * shapes.head_dim
 
 
 def router(shapes: Shapes, layer: int) -> int:
@@ -82,8 +95,14 @@ def router(shapes: Shapes, layer: int) -> int:
 
 
 def norms(shapes: Shapes) -> int:
-    """Parameters of one layer's norms."""
-    return shapes.norms_per_layer * shapes.hidden
+    """Parameters of one layer's norms, those of queries and keys included."""
+    return shapes.norms_per_layer * shapes.hidden + (2 * shapes.head_dim if shapes.qk_norm else 0)
+
+
+def small(shapes: Shapes, layer: int) -> int:
+    """Parameters of one layer that no checkpoint quantises: biases, norms and router."""
+    biases = query_biases(shapes) + key_value_biases(shapes)
+    return biases + norms(shapes) + router(shapes, layer)
 
 
 def embedding(shapes: Shapes) -> int:
@@ -95,10 +114,7 @@ def parameters(model: Model) -> int:
     """All parameters that are loaded."""
     shapes = model.shapes
     text = sum(
-        sum(one.parameters for one in linears(shapes, layer))
-        + biases(shapes)
-        + router(shapes, layer)
-        + norms(shapes)
+        sum(one.parameters for one in linears(shapes, layer)) + small(shapes, layer)
         for layer in range(shapes.layers)
     )
     return text + 2 * embedding(shapes) + shapes.hidden + shapes.vision_parameters

@@ -15,6 +15,7 @@ from functools import cache
 from glm_operator.catalog import layers
 from glm_operator.catalog.formats import Format
 from glm_operator.catalog.models import GIB, Model
+from glm_operator.catalog.parts import stage_parts, vision_bytes
 from glm_operator.catalog.sharding import Sharding, stage_layers
 
 UTILIZATION_PERCENT = 92
@@ -37,14 +38,13 @@ def reserve_bytes(videos: int) -> int:
 
 @cache
 def part_bytes(model: Model, form: Format) -> Mapping[str, int]:
-    """Bytes of the weights of one replica by part; they add up to `weight_bytes`."""
+    """Bytes of the weights by part, as they are stored; they add up to `weight_bytes`."""
     shapes, found = model.shapes, dict[str, int]()
     for layer in range(shapes.layers):
         for one in layers.linears(shapes, layer):
             found[one.part] = found.get(one.part, 0) + form.weight_bytes(one)
-        small = layers.biases(shapes) + layers.norms(shapes) + layers.router(shapes, layer)
-        found["routers, biases and norms"] = found.get("routers, biases and norms", 0) + 2 * small
-    found["routers, biases and norms"] += 2 * shapes.hidden
+    small = sum(layers.small(shapes, layer) for layer in range(shapes.layers))
+    found["routers, biases and norms"] = 2 * (small + shapes.hidden)
     found["embeddings and head"] = 4 * layers.embedding(shapes)
     if model.sees:
         found["vision"] = vision_bytes(model)
@@ -52,7 +52,7 @@ def part_bytes(model: Model, form: Format) -> Mapping[str, int]:
 
 
 def weight_bytes(model: Model, form: Format) -> int:
-    """Bytes of all weights that one replica loads, encoder copies not counted."""
+    """Bytes of all weights that one replica loads, each once and as it is stored."""
     return sum(part_bytes(model, form).values())
 
 
@@ -63,36 +63,18 @@ def checkpoint_bytes(model: Model, form: Format) -> int:
     )
 
 
-def vision_bytes(model: Model) -> int:
-    """Bytes of the vision encoder; it stays BF16 in every checkpoint."""
-    return 2 * model.shapes.vision_parameters
-
-
-@cache
 def _layer_bytes(model: Model, form: Format, layer: int) -> int:
     shapes = model.shapes
     matrices = sum(form.weight_bytes(one) for one in layers.linears(shapes, layer))
-    small = layers.biases(shapes) + layers.norms(shapes) + layers.router(shapes, layer)
-    return matrices + 2 * small
+    return matrices + 2 * layers.small(shapes, layer)
 
 
 @cache
 def stage_weight_bytes(model: Model, form: Format, sharding: Sharding) -> tuple[int, ...]:
-    """Bytes of weights on each GPU of each pipeline stage.
-
-    `(text of the stage) / tensor + vision`: with --mm-encoder-tp-mode data, which the operator
-    always sets, every GPU holds the whole encoder. Embeddings are in the first stage, the head
-    in the last.
-    """
+    """Bytes of weights on each GPU of each pipeline stage, as `stage_parts` counts them."""
     stages = stage_layers(model.shapes.layers, sharding.pipeline)
-    embedding = 2 * layers.embedding(model.shapes)
-    found = []
-    for index, stage in enumerate(stages):
-        text = sum(_layer_bytes(model, form, layer) for layer in stage)
-        text += embedding if index == 0 else 0
-        text += embedding + 2 * model.shapes.hidden if index == len(stages) - 1 else 0
-        found.append(-(-text // sharding.tensor) + vision_bytes(model))
-    return tuple(found)
+    parts = (stage_parts(model, form, sharding, stage) for stage in stages)
+    return tuple(sum(one.gpu_bytes for one in stage) for stage in parts)
 
 
 def kv_bytes_per_token(model: Model, tensor: int, fp8: bool = False) -> int:

@@ -12,6 +12,7 @@ from glm_operator.preview.text import wrapped
 GIB = 1 << 30
 LABEL_WIDTH = 32
 FIGURE_WIDTH = 16
+NOTABLE_COPY = 1 << 20
 
 Json = Mapping[str, Any]
 Step = tuple[str, str, str]
@@ -57,8 +58,14 @@ def _stage(one: Json) -> str:
 
 def _part(part: Json) -> str:
     scales = f", scales {_gib(part['scaleBytes'])} of it" if part["scaleBytes"] else ""
-    share = "whole on every GPU" if part["whole"] else f"of {_gib(part['bytes'])}"
+    share = "whole on every GPU" if part["whole"] else f"of {_gib(part['bytes'])}{_copied(part)}"
     return f"{share}: {part['parameters']:,} parameters in {part['format']}{scales}"
+
+
+def _copied(part: Json) -> str:
+    """What a GPU holds beyond its equal share; a few bytes come from rounding."""
+    copied = part["copiedBytes"]
+    return f", {_gib(copied)} of it on other GPUs too" if copied >= NOTABLE_COPY else ""
 
 
 def _reserve(one: Json) -> str:

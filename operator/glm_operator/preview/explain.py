@@ -66,7 +66,7 @@ class Candidate:
     @property
     def parts(self) -> tuple[Part, ...]:
         """The weights of the stage."""
-        return stage_parts(self.ask.model, self.ask.form, self.stage[1])
+        return stage_parts(self.ask.model, self.ask.form, self.sharding, self.stage[1])
 
     def describe(self) -> str:
         """The candidate in words."""
@@ -109,7 +109,8 @@ def _weights(part: Part, tensor: int) -> Json:
         "format": part.form,
         "scaleBytes": part.scale_bytes,
         "bytes": part.weight_bytes,
-        "gpuBytes": part.weight_bytes if part.whole else -(-part.weight_bytes // tensor),
+        "gpuBytes": part.gpu_bytes,
+        "copiedBytes": 0 if part.whole else part.gpu_bytes - part.weight_bytes // tensor,
         "whole": part.whole,
     }
 
