@@ -302,6 +302,15 @@ def test_the_right_token_opens(whole: Site, access: Access) -> None:
     assert whole.fetch(token="reader").exit_code == 0
 
 
+def test_the_token_is_shown_to_the_hub_alone(whole: Site) -> None:
+    """Large files come from another host, whose signed addresses bear no second credential."""
+    whole.hub.publish(NAME, whole.folder, access=Access.GATED, readers=["reader"])
+    whole.hub.store = whole.url.replace("127.0.0.1", "localhost")
+    assert whole.fetch(token="reader").exit_code == 0
+    shown = {(host.partition(":")[0], token) for host, token in whole.hub.served.bearers}
+    assert shown == {("127.0.0.1", "reader"), ("localhost", "")}
+
+
 def test_a_repository_that_nobody_sees_without_a_token_may_be_misspelt(whole: Site) -> None:
     failed = whole.read("--source", "hf://zai-org/GLM-46V")
     assert failed.reason == reasons.TOKEN_REFUSED

@@ -17,14 +17,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     hub = Hub()
     hub.faults.bytes_per_second = arguments.bytes_per_second
-    access = Access.GATED if arguments.token else Access.PUBLIC
     for text in arguments.folders:
-        name, branch, folder = _split(text)
+        name, branch, folder = split(text)
         if not folder.is_dir():
             print(f"There is no folder {folder}.", file=sys.stderr)
             return 2
-        print(f"hashing {folder} ...", flush=True)
-        commit = hub.publish(name, folder, branch=branch, access=access, readers=arguments.token)
+        commit = hub.publish(
+            name,
+            folder,
+            branch=branch,
+            access=Access.GATED if arguments.token else Access.PUBLIC,
+            readers=arguments.token,
+            hashed=not arguments.hollow,
+        )
         print(f"hf://{name}  revision {branch}  commit {commit}", flush=True)
     with hub.running(arguments.host, arguments.port) as address:
         print(f"HF_ENDPOINT={address}", flush=True)
@@ -32,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _split(text: str) -> tuple[str, str, Path]:
+def split(text: str) -> tuple[str, str, Path]:
     """`[organisation/name[@branch]=]folder` as its parts; the name is else the folder's own."""
     before, separator, after = text.partition("=")
     folder = Path(after if separator else before).resolve()
@@ -51,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8090, help="port to listen on; 0: any")
     parser.add_argument(
         "--token", action="append", default=[], help="makes the repositories gated; may be repeated"
+    )
+    parser.add_argument(
+        "--hollow", action="store_true", help="make checksums up: to be read, not to be fetched"
     )
     parser.add_argument(
         "--bytes-per-second", type=int, default=0, help="slow each transfer down; 0: do not"

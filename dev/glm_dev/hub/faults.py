@@ -42,3 +42,5 @@ class Served:
     """File -> transfers that began at its first byte."""
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     """Method, path and Range of each request."""
+    bearers: set[tuple[str, str]] = field(default_factory=set)
+    """Each host that was asked, with the token it was shown."""

@@ -21,6 +21,8 @@ class Blob:
 
     name: str
     path: Path
+    hashed: bool = True
+    """Whether the SHA-256 is that of the bytes, or made up for a hollow file of any size."""
 
     @property
     def large(self) -> bool:
@@ -35,6 +37,8 @@ class Blob:
     @cached_property
     def sha256(self) -> str:
         """Checksum of its bytes."""
+        if not self.hashed:
+            return hashlib.sha256(f"{self.name} {self.size}".encode()).hexdigest()
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -86,11 +90,14 @@ class Repository:
     branches: dict[str, str] = field(default_factory=dict)
     """Branch -> commit."""
 
-    def publish(self, folder: Path, branch: str = DEFAULT_BRANCH) -> Commit:
-        """Make a commit of what the folder holds now; the bytes stay where they are."""
+    def publish(self, folder: Path, branch: str = DEFAULT_BRANCH, hashed: bool = True) -> Commit:
+        """Make a commit of what the folder holds now; the bytes stay where they are.
+
+        So another commit needs another folder, where the first is still to be fetched.
+        """
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         names = [path.relative_to(folder).as_posix() for path in paths]
-        commit = Commit({n: Blob(n, path) for n, path in zip(names, paths, strict=True)})
+        commit = Commit({n: Blob(n, path, hashed) for n, path in zip(names, paths, strict=True)})
         self.commits[commit.sha] = commit
         self.branches[branch] = commit.sha
         return commit

@@ -43,6 +43,8 @@ class Hub:
     repositories: dict[str, Repository] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=set)
     """Tokens of accounts that may read nothing of note."""
+    store: str = ""
+    """Another address of the same server, to send large files from; empty: the client's own."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def publish(
@@ -53,11 +55,15 @@ class Hub:
         branch: str = DEFAULT_BRANCH,
         access: Access = Access.PUBLIC,
         readers: Iterable[str] = (),
+        hashed: bool = True,
     ) -> str:
-        """Make a commit of a folder on a branch of `organisation/name`; returns its name."""
+        """Make a commit of a folder on a branch of `organisation/name`; returns its name.
+
+        Without `hashed` large files have made-up checksums: enough to be read, not to be fetched.
+        """
         repository = self.repositories.setdefault(name, Repository(name))
         repository.access, repository.readers = access, frozenset(readers)
-        return repository.publish(folder, branch).sha
+        return repository.publish(folder, branch, hashed).sha
 
     def known_tokens(self) -> frozenset[str]:
         """Every token that belongs to somebody."""
@@ -129,6 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         faults = self.hub.faults
         with self.hub.lock:
             self.hub.served.requests.append((self.command, path, self._range_text()))
+            self.hub.served.bearers.add((self.headers.get("Host", ""), self._token()))
             ill = faults.unavailable != 0
             faults.unavailable -= faults.unavailable > 0
         return ill
@@ -167,7 +174,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._content(commit, blob)
 
     def _send_on(self, repository: Repository, commit: Commit, blob: Blob) -> None:
-        where = f"http://{self.headers['Host']}/store/{repository.name}/{commit.sha}/{blob.name}"
+        store = self.hub.store or f"http://{self.headers['Host']}"
+        where = f"{store}/store/{repository.name}/{commit.sha}/{blob.name}"
         headers = {**answers.file_headers(blob, commit), "Location": where}
         self._refuse(Refusal(HTTPStatus.FOUND, headers))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections import deque
@@ -108,14 +109,27 @@ def served(progress: Progress, port: int | None) -> Iterator[int | None]:
         yield None
         return
     handler = type("StateOfTask", (_Handler,), {"progress": progress})
-    with ThreadingHTTPServer(("", port), handler) as server:
-        server.daemon_threads = True
+    with _Server(("", port), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
         thread.start()
         try:
             yield server.server_address[1]
         finally:
             server.shutdown()
+
+
+class _Server(ThreadingHTTPServer):
+    """On every address of the pod, of either family."""
+
+    daemon_threads = True
+    if socket.has_dualstack_ipv6():
+        address_family = socket.AF_INET6
+
+    @override
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
 
 
 class _Handler(BaseHTTPRequestHandler):
