@@ -416,3 +416,13 @@ def test_more_context_than_the_checkpoint_holds_is_refused_by_name() -> None:
 def test_a_preset_that_is_believed_does_not_look_at_the_checkpoint() -> None:
     made = read_as("glm-4.6v-unsupported", HUB | {"weights": {"prePull": "Disabled"}})
     assert len(made.pods) == 1
+
+
+def test_a_reading_job_on_a_node_that_is_lost_is_made_anew() -> None:
+    made = cluster(8, 8, flagship=HUB)
+    made.reconcile()
+    (job,) = made.jobs.values()
+    made.jobs[job.name] = replace(job, node="node-2", phase=JobPhase.RUNNING)
+    made.set_node("node-2", ready=False)
+    made.reconcile()
+    assert [one.task.attempt for one in made.jobs.values()] == [1]

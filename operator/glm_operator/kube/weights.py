@@ -54,6 +54,7 @@ def _job(job: Raw, pods: Sequence[Raw]) -> WeightsJob | None:
         created_at=times.from_text(metadata["creationTimestamp"]),
         phase=phase,
         pod=newest.get("metadata", {}).get("name", ""),
+        node=str(newest.get("spec", {}).get("nodeName") or ""),
         ip=newest.get("status", {}).get("podIP", "") if phase is JobPhase.RUNNING else "",
         finished_at=_finished_at(job),
         blocked=_blocked(newest) if phase is JobPhase.WAITING else "",

@@ -142,6 +142,8 @@ class WeightsJob:
     created_at: float
     phase: JobPhase = JobPhase.WAITING
     pod: str = ""
+    node: str = ""
+    """The node that its pod is bound to."""
     ip: str = ""
     """Address of its running pod."""
     started_at: float | None = None

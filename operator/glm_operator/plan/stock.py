@@ -39,7 +39,7 @@ class Stock:
         *,
         assumed: bool = False,
     ) -> None:
-        self._now, self._assumed = now, assumed
+        self._now, self._assumed, self._nodes = now, assumed, nodes
         self._newest: dict[WeightsTask, WeightsJob] = {}
         for job in sorted(jobs, key=lambda one: (one.task.attempt, one.created_at)):
             if not job.terminating and _is_of_node(job.task, nodes):
@@ -60,7 +60,8 @@ class Stock:
         job = self.job(task)
         if job is None:
             return task
-        again = self._is_lost(job) or self._may_retry(job, task.secret)
+        over = self._is_lost(job) or self._is_stranded(job)
+        again = over or self._may_retry(job, task.secret)
         return replace(task, attempt=job.task.attempt + 1) if again else job.task
 
     def retry_at(self, task: WeightsTask) -> float | None:
@@ -93,6 +94,16 @@ class Stock:
     def _may_retry(self, job: WeightsJob, secret: str) -> bool:
         failed = job.phase is JobPhase.FAILED
         return failed and (self._now >= _retry_at(job) or job.task.secret != secret)
+
+    def _is_stranded(self, job: WeightsJob) -> bool:
+        """Whether a Job that any node could run waits for one that is lost.
+
+        Kubernetes makes no other pod before the first is known to have ended: maybe never.
+        """
+        if job.task.node or not job.node or job.phase not in (JobPhase.WAITING, JobPhase.RUNNING):
+            return False
+        node = self._nodes.get(job.node)
+        return node is None or not node.ready
 
     def _is_lost(self, job: WeightsJob) -> bool:
         """Whether a copy that was brought has vanished from its node since."""

@@ -66,6 +66,22 @@ class Metrics:
             *("namespace", "deployment", "tier", "state"),
         )
 
+        self.weights_fetches = self._counter(
+            "weights_fetches_total",
+            "Checkpoints brought to a node or a claim, by result (a reason of the catalogue).",
+            "result",
+        )
+        where = ("namespace", "deployment", "tier", "place")
+        self._weights = {
+            "bytes": self._gauge("weights_bytes", "Bytes of a checkpoint at a place.", *where),
+            "totalBytes": self._gauge(
+                "weights_total_bytes", "Bytes that a place will hold of a checkpoint.", *where
+            ),
+            "bytesPerSecond": self._gauge(
+                "weights_bytes_per_second", "Present rate of a transfer of weights.", *where
+            ),
+        }
+
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"glm_operator_{name}", text, labels, registry=self.registry)
 
@@ -89,8 +105,21 @@ class Metrics:
             if shown is None:
                 self._drop(key, tier)
                 continue
+            self._set_weights((*key, tier), (shown.get("weights") or {}).get("copies") or ())
             for state, field in (("ready", "readyReplicas"), ("desired", "desiredReplicas")):
                 self._replicas.labels(*key, tier, state).set(shown.get(field, 0))
+
+    def _set_weights(self, of: tuple[str, ...], copies: Iterable[Mapping[str, Any]]) -> None:
+        """Show the copies of a tier; those that are no more end."""
+        self._drop_weights(of)
+        for one in copies:
+            for field, gauge in self._weights.items():
+                gauge.labels(*of, one["place"]).set(one.get(field, 0))
+
+    def _drop_weights(self, of: tuple[str, ...]) -> None:
+        labels = dict(zip(("namespace", "deployment", "tier"), of, strict=True))
+        for gauge in self._weights.values():
+            gauge.remove_by_labels(labels)
 
     def forget(self, key: Key) -> None:
         """An object is gone: its series end."""
@@ -99,6 +128,7 @@ class Metrics:
 
     def _drop(self, key: Key, tier: str) -> None:
         self._replicas.remove_by_labels({"namespace": key[0], "deployment": key[1], "tier": tier})
+        self._drop_weights((*key, tier))
 
 
 def gpu_totals(nodes: Iterable[Node], planned: Mapping[str, int]) -> dict[tuple[str, str], int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any, Protocol
 
-from glm_operator.api import names
+from glm_operator.api import names, reasons
 from glm_operator.api.errors import InvalidObject
 from glm_operator.kube.client import Cluster
 from glm_operator.kube.errors import KubeError, SuccessorRefusedError
@@ -17,6 +17,7 @@ from glm_operator.kube.execute import Executor, Owner
 from glm_operator.kube.read import Reading, read_drivers, read_object, read_owned
 from glm_operator.plan.actions import Action, CreatePod, Plan
 from glm_operator.plan.observed import Defaults, GatewayReport, Observed, Replica, ScalingMemory
+from glm_operator.plan.reading import JOB_REASONS
 from glm_operator.runtime import troubles
 from glm_operator.runtime.claims import Claims
 from glm_operator.runtime.gateways import GatewayPoller
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 IDLE_TICK_SECONDS = 10.0
 """Idle times are counted in tens of seconds; planning 50 objects on 500 nodes takes 0.4 s."""
+FETCH_RESULTS = (reasons.WEIGHTS_FETCHED, reasons.WEIGHTS_JOB_FAILED, *JOB_REASONS)
+"""Reasons of events that tell how a fetch ended."""
 STATUS_MANAGER = f"{names.MANAGER}-status"
 
 
@@ -274,6 +277,8 @@ class Reconciler:
             self.metrics.scale_decisions.labels(tier, why).inc()
         self._verify(key, observed, plan)
         for event in plan.events:
+            if event.reason in FETCH_RESULTS:
+                self.metrics.weights_fetches.labels(event.reason).inc()
             await self._parts.events.record(Owner(*key, observed.uid), event)
 
     async def _attend(self, key: Key, scene: _Scene) -> None:
