@@ -181,6 +181,11 @@ def test_there_is_no_rate_before_time_passed(progress: Progress) -> None:
     assert progress.state()["bytesPerSecond"] == 0
 
 
+def test_a_copy_that_is_all_there_is_verified(progress: Progress) -> None:
+    progress.expect(10, 10)
+    assert progress.state()["stage"] == Stage.VERIFYING
+
+
 def test_all_bytes_there_is_verifying_until_some_are_thrown_away(progress: Progress) -> None:
     progress.expect(10, 4)
     progress.add(6)
@@ -246,7 +251,7 @@ def test_the_checksum_of_a_small_file_is_gits(tmp_path: Path) -> None:
 
 def marked(folder: Path) -> Marker:
     (folder / "a").write_bytes(b"123")
-    marker = Marker("hf://o/n", "c" * 40, (File("a", 3, sha256="x"),), {"version": 1})
+    marker = Marker("hf://o/n", "c" * 40, (File("a", 3, sha256="x"),))
     (folder / MARKER).write_text(marker.to_text())
     return marker
 

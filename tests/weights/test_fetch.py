@@ -14,6 +14,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
+from glm_dev.hub import answers
 from glm_dev.hub.repository import Access
 from glm_serving.weights import copy, reasons
 from glm_serving.weights.files import MARKER
@@ -83,6 +84,15 @@ def test_a_cut_file_of_a_complete_copy_comes_again_and_the_folder_stays(cut: Sit
     assert set(cut.hub.served.transfers) == {FIRST}
     assert cut.place.final.stat().st_ino == before
     assert (cut.place.final / FIRST).read_bytes() == (cut.folder / FIRST).read_bytes()
+
+
+def test_a_header_of_a_complete_copy_that_changed_is_mended(cut: Site) -> None:
+    cut.fetch()
+    with (cut.place.final / FIRST).open("r+b") as file:
+        file.write(b"damage")
+    cut.hub.served.transfers.clear()
+    assert cut.fetch().exit_code == 0
+    assert set(cut.hub.served.transfers) == {FIRST}
 
 
 def interrupt(site: Site, how: signal.Signals) -> subprocess.Popen[str]:
@@ -275,6 +285,32 @@ def test_no_hub_at_all_is_transient(whole: Site) -> None:
     assert "name a mirror as HF_ENDPOINT in the Secret of weights.secretRef" in failed.message
 
 
+@pytest.mark.parametrize("endpoint", ["huggingface.co", "http://[", "ftp://hub"])
+def test_an_endpoint_that_is_no_address_is_shown(whole: Site, endpoint: str) -> None:
+    whole.url = endpoint
+    failed = whole.read()
+    assert failed.reason == reasons.HUB_UNREACHABLE
+    assert failed.message.startswith(f"{endpoint} cannot be used now: ")
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"id": 3, "siblings": [1]}'])
+def test_something_else_than_a_hub_is_told(
+    whole: Site, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    monkeypatch.setattr(answers, "model_info", lambda *_: body)
+    failed = whole.read()
+    assert failed.reason == reasons.HUB_UNREACHABLE
+    assert "its answer makes no sense" in failed.message
+
+
+@pytest.mark.parametrize("token", ["two words", "line\nbreak", "t\u00f6ken"])
+def test_a_token_that_is_none_is_refused_and_not_shown(whole: Site, token: str) -> None:
+    failed = whole.read(token=token)
+    assert (failed.exit_code, failed.reason) == (3, reasons.TOKEN_REFUSED)
+    assert token not in failed.message
+    assert whole.hub.served.requests == []
+
+
 @pytest.mark.parametrize("command", ["read", "fetch"])
 @pytest.mark.parametrize(
     ("token", "words"),
@@ -332,6 +368,11 @@ def test_an_address_that_names_no_repository_is_shown(whole: Site, source: str) 
     )
 
 
+def test_a_name_that_no_repository_can_have_is_told(whole: Site) -> None:
+    failed = whole.read("--source", "hf://zai-org/GLM 4.6V")
+    assert (failed.exit_code, failed.reason) == (3, reasons.CHECKPOINT_NOT_FOUND)
+
+
 def test_a_branch_is_read_as_its_commit(whole: Site) -> None:
     (whole.folder / "chat_template.jinja").write_text("another\n")
     other = whole.hub.publish(NAME, whole.folder, branch="refs/pr/7")
@@ -379,6 +420,7 @@ def test_a_real_disk_that_is_full_is_told(whole: Site, lies: bool) -> None:
     )
     try:
         failed = whole.fetch(free=lambda folder: 1 << 40) if lies else whole.fetch()
+        assert not lies or not whole.place.partial.exists(), "the room is given back"
     finally:
         subprocess.run(["umount", str(whole.disk)], check=True, timeout=10)
     assert (failed.exit_code, failed.reason) == (3, reasons.DISK_TOO_SMALL)

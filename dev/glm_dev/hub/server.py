@@ -255,7 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
         return int(found[1]), min(size, int(found[2]) + 1 if found[2] else size)
 
     def _json(self, content: Any) -> None:
-        body = json.dumps(content).encode()
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

@@ -9,15 +9,15 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from glm_serving.weights import reasons
 from glm_serving.weights.disk import Free, free_bytes, locked, require_space, settle
-from glm_serving.weights.errors import WeightsError
+from glm_serving.weights.errors import WeightsError, of_the_disk
 from glm_serving.weights.files import MARKER, Checkpoint, File, require_whole
 from glm_serving.weights.folder import Folder
 from glm_serving.weights.inspect import read_checkpoint
@@ -80,20 +80,36 @@ class Copier:
     patience: Patience
     free: Free = free_bytes
 
-    def run(self) -> Marker:
-        """Bring it, or find it complete. Raises WeightsError."""
+    def run(self) -> Mapping[str, Any]:
+        """Bring it, or find it complete; returns its facts. Raises WeightsError or OSError."""
         self.place.lock.parent.mkdir(parents=True, exist_ok=True)
         self.place.final.parent.mkdir(parents=True, exist_ok=True)
         with locked(self.place.lock, lambda: self.progress.enter(Stage.WAITING)):
-            return complete(self.place.final) or self._bring()
+            return self._found() or self._bring()
 
-    def _bring(self) -> Marker:
+    def _found(self) -> Mapping[str, Any] | None:
+        """The facts of a complete copy; None: it must be fetched, or mended."""
+        if complete(self.place.final) is None:
+            return None
+        try:
+            return read_checkpoint(Folder(self.place.final), self.commit)
+        except WeightsError as error:
+            log.warning("%s Fetching it again.", error)
+            return None
+
+    def _bring(self) -> Mapping[str, Any]:
         self.progress.enter(Stage.READING)
         source = self.patience(self.open)
         require_whole([file.name for file in source.files], source.name)
         self._begin(source.files)
-        self._fetch_all(source)
-        return self._complete(source)
+        try:
+            self._fetch_all(source)
+            return self._complete(source)
+        except (WeightsError, OSError) as error:
+            if _is_full(error):
+                # Everybody on the node suffers from a full disk, so the room is given back.
+                shutil.rmtree(self.place.partial, ignore_errors=True)
+            raise
 
     def _begin(self, files: Collection[File]) -> None:
         """Take up what is there, and see that the rest has room before its first byte."""
@@ -131,12 +147,11 @@ class Copier:
         log.info("%s is here and verified", file.name)
 
     def _bring_file(self, source: Source, file: File, stop: threading.Event) -> None:
-        whole = self.place.partial / file.name
+        whole, growing = _both(self.place.partial, file)
+        self.progress.work_on(file.name)
         if whole.is_file():
             verify(whole, file)
             return
-        growing = whole.with_name(whole.name + PARTIAL)
-        self.progress.work_on(file.name)
         self.patience(lambda: source.fetch(file, growing, self.progress, stop))
         verify(growing, file)
         settle(growing)
@@ -147,17 +162,22 @@ class Copier:
         for path in _both(self.place.partial, file):
             path.unlink(missing_ok=True)
 
-    def _complete(self, source: Source) -> Marker:
+    def _complete(self, source: Source) -> Mapping[str, Any]:
         partial, final = self.place.partial, self.place.final
         self.progress.enter(Stage.VERIFYING)
         facts = read_checkpoint(Folder(partial), self.commit)
-        marker = Marker(source.name, self.commit, tuple(source.files), facts)
+        marker = Marker(source.name, self.commit, tuple(source.files))
         (partial / MARKER).write_text(marker.to_text())
         settle(partial / MARKER)
         settle(partial)
         partial.rename(final)
         settle(final.parent)
-        return marker
+        return facts
+
+
+def _is_full(error: WeightsError | OSError) -> bool:
+    known = error if isinstance(error, WeightsError) else of_the_disk(error)
+    return known.reason == reasons.DISK_TOO_SMALL
 
 
 def _both(folder: Path, file: File) -> tuple[Path, Path]:

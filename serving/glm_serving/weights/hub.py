@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from glm_serving.weights.refusals import Request, explain
 SCHEME = "hf://"
 PUBLIC_HUB = "https://huggingface.co"
 ANSWER_SECONDS = 30.0
+NONSENSE = (ValueError, TypeError, KeyError, AttributeError)
+"""What the client raises where something else than a hub answers."""
 # The client's 10 MiB would move the progress of a slow transfer once a minute.
 constants.DOWNLOAD_CHUNK_SIZE = 1 << 20
 
@@ -44,6 +47,19 @@ class Access:
         given = variables.get("HF_ENDPOINT") or variables.get("GLM_HUB_ENDPOINT") or PUBLIC_HUB
         return cls(given.rstrip("/"), variables.get("HF_TOKEN", "").strip())
 
+    def require_sane_token(self) -> None:
+        """Refuse what cannot stand in a header, before the client shows it in an error.
+
+        Raises:
+            WeightsError: TokenRefused.
+        """
+        if not re.fullmatch(r"[!-~]*", self.token):
+            raise WeightsError(
+                reasons.TOKEN_REFUSED,
+                "HF_TOKEN in the Secret of weights.secretRef holds spaces or other characters "
+                "that no token has: write the token alone into it.",
+            )
+
 
 class Repository:
     """A repository at the commit of a revision.
@@ -53,6 +69,7 @@ class Repository:
     """
 
     def __init__(self, repository: str, revision: str, access: Access) -> None:
+        access.require_sane_token()
         self._asked = Request(access.endpoint, repository, revision, bool(access.token))
         self._access = access
         with self._explained():
@@ -121,7 +138,7 @@ class Repository:
     def _explained(self, file: str = "") -> Iterator[None]:
         try:
             yield
-        except (OSError, httpx2.HTTPError, ValueError) as error:
+        except (OSError, httpx2.HTTPError, httpx2.InvalidURL, *NONSENSE) as error:
             raise explain(error, replace(self._asked, file=file)) from error
 
 

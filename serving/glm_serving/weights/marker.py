@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from glm_serving.weights.files import MARKER, File
 
@@ -20,7 +19,6 @@ class Marker:
     source: str
     commit: str
     files: tuple[File, ...]
-    facts: Mapping[str, Any]
 
     @property
     def bytes(self) -> int:
@@ -31,7 +29,7 @@ class Marker:
         """The content of the file."""
         files = [asdict(file) for file in self.files]
         data = {"version": VERSION, "source": self.source, "commit": self.commit, "files": files}
-        return json.dumps({**data, "facts": self.facts}, indent=1) + "\n"
+        return json.dumps(data, indent=1) + "\n"
 
 
 def read_marker(folder: Path) -> Marker | None:
@@ -41,7 +39,7 @@ def read_marker(folder: Path) -> Marker | None:
         if data["version"] != VERSION:
             return None
         files = tuple(File(**each) for each in data["files"])
-        return Marker(data["source"], data["commit"], files, data["facts"])
+        return Marker(data["source"], data["commit"], files)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -57,7 +57,8 @@ class Progress:
     def expect(self, total: int, present: int) -> None:
         """Begin to fetch `total` bytes, of which some are there already."""
         with self._lock:
-            self._stage, self._total, self._bytes = Stage.FETCHING, total, present
+            self._total, self._bytes = total, present
+            self._stage = self._fetching()
 
     def work_on(self, file: str) -> None:
         """Name the file at hand."""
@@ -69,9 +70,7 @@ class Progress:
         with self._lock:
             self._bytes += number
             self._moved += max(0, number)
-            whole = self._bytes >= self._total
-            if self._stage in (Stage.FETCHING, Stage.VERIFYING):
-                self._stage = Stage.VERIFYING if whole else Stage.FETCHING
+            self._stage = self._fetching()
             self._seen.append((self._clock(), self._moved))
             self._forget()
 
@@ -86,6 +85,9 @@ class Progress:
                 "bytesPerSecond": self._rate(),
                 "file": self._file,
             }
+
+    def _fetching(self) -> Stage:
+        return Stage.VERIFYING if self._bytes >= self._total else Stage.FETCHING
 
     def _forget(self) -> None:
         """Keep one mark from before the window, from which the rate counts."""

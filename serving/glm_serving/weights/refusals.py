@@ -10,6 +10,7 @@ import httpx2
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     RemoteEntryNotFoundError,
     RevisionNotFoundError,
 )
@@ -18,6 +19,7 @@ from glm_serving.weights import reasons
 from glm_serving.weights.errors import WeightsError, damaged, missing, of_the_disk
 
 WHERE_TOKENS_GO = "put one that may read it as HF_TOKEN into the Secret of weights.secretRef"
+NO_CONNECTION = (httpx2.HTTPError, httpx2.InvalidURL, ConnectionError, TimeoutError)
 REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
@@ -39,8 +41,10 @@ def explain(error: Exception, request: Request) -> WeightsError:
         return error
     if isinstance(error, HfHubHTTPError):
         return _answered(error, request)
-    if isinstance(error, httpx2.HTTPError):
+    if isinstance(error, NO_CONNECTION):
         return _unreachable(request, _words(error))
+    if isinstance(error, HFValidationError):
+        return _no_repository(request)
     if isinstance(error, OSError) and error.errno is not None:
         return of_the_disk(error, request.file)
     if isinstance(error, OSError):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from glm_serving.weights.copy import Copier, Place, checkpoint_key
 from glm_serving.weights.disk import Free, free_bytes
@@ -36,18 +37,16 @@ def read_hub(source: str, revision: str, world: World) -> Result:
     """Tell what a revision of a repository is. Raises WeightsError."""
     name = repository_of(source)
 
-    def attempt() -> Result:
+    def attempt() -> Mapping[str, Any]:
         repository = Repository(name, revision, world.access)
-        facts = read_checkpoint(repository, repository.commit)
-        return Result(bytes=facts["bytes"], facts=facts)
+        return read_checkpoint(repository, repository.commit)
 
     return _done(world.patience(attempt), world)
 
 
 def read_folder(path: Path, world: World) -> Result:
     """Tell what a folder holds, and that nothing of it is missing or cut. Raises WeightsError."""
-    facts = read_checkpoint(Folder(path), "")
-    return _done(Result(bytes=facts["bytes"], facts=facts), world)
+    return _done(read_checkpoint(Folder(path), ""), world)
 
 
 def fetch(source: str, commit: str, into: Path, world: World) -> Result:
@@ -61,10 +60,9 @@ def fetch(source: str, commit: str, into: Path, world: World) -> Result:
         world.patience,
         world.free,
     )
-    marker = copier.run()
-    return _done(Result(bytes=marker.bytes, facts=marker.facts), world)
+    return _done(copier.run(), world)
 
 
-def _done(result: Result, world: World) -> Result:
+def _done(facts: Mapping[str, Any], world: World) -> Result:
     world.progress.enter(Stage.DONE)
-    return result
+    return Result(bytes=facts["bytes"], facts=facts)
