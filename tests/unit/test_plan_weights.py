@@ -426,3 +426,35 @@ def test_a_reading_job_on_a_node_that_is_lost_is_made_anew() -> None:
     made.set_node("node-2", ready=False)
     made.reconcile()
     assert [one.task.attempt for one in made.jobs.values()] == [1]
+
+
+def test_a_tier_whose_checkpoint_cannot_be_served_says_so_and_not_that_it_lacks_gpus() -> None:
+    made = read_as("glm-4.6v-unsupported", HUB)
+    assert condition(made, "FlagshipAvailable")["reason"] == reasons.ARCHITECTURE_UNSUPPORTED
+    assert made.status["plan"]["flagship"]["help"] == []
+
+
+def test_what_would_help_is_worked_out_by_the_checkpoint() -> None:
+    # The preset in the FP8 that the object names would fit two of these GPUs.
+    made = cluster(2, flagship=HUB)
+    made.facts = facts("glm-4.6v") | {"commit": COMMIT}
+    for _ in range(10):
+        made.reconcile()
+        made.advance(5)
+    planned = made.status["plan"]["flagship"]
+    assert condition(made, "Planned")["reason"] == reasons.DOES_NOT_FIT
+    assert planned["help"][0].startswith("a checkpoint in FP8")
+    assert (planned["quantization"], planned["checkpointBytes"]) == (
+        "BF16",
+        facts("glm-4.6v")["bytes"],
+    )
+    assert "the checkpoint is BF16" in planned["warnings"][0]
+
+
+def test_an_automatic_format_that_nobody_read_counts_as_the_largest() -> None:
+    model = HUB["model"] | {"quantization": "Auto"}
+    made = cluster(8, flagship={"model": model}, mode="Plan")
+    made.reconcile()
+    planned = made.status["plan"]["flagship"]
+    assert planned["quantization"] == "BF16"
+    assert "model.quantization is Auto" in planned["warnings"][0]

@@ -95,10 +95,10 @@ def _unknown_priority(spec: AnyTier, scene: Scene) -> str:
 
 def _resolve(name: str, spec: AnyTier, scene: Scene, trial: Room) -> tuple[Resolution, Reading]:
     observed = scene.observed
-    inputs = Inputs(name, spec, observed.object.spec.image_pull_secrets, scene.defaults)
     in_use = frozenset(one.revision for one in scene.replicas(name))
     records = Records(tuple(one for one in observed.revisions if one.tier == name), in_use)
     wanted = max(1, promised(spec))
+    inputs = Inputs(name, spec, observed.object.spec.image_pull_secrets, scene.defaults)
     reading = _reading(inputs, records, scene)
     inputs = replace(inputs, facts=reading.facts, commit=reading.commit)
 
@@ -117,7 +117,10 @@ def _resolve(name: str, spec: AnyTier, scene: Scene, trial: Room) -> tuple[Resol
 
 
 def _reading(inputs: Inputs, records: Records, scene: Scene) -> Reading:
-    """What was recorded of the checkpoint, else what its Job told."""
+    """What a preview was told of the checkpoint, else what was recorded, else what its Job told."""
+    told = scene.observed.checkpoints.get(inputs.name)
+    if told is not None:
+        return Reading(facts=told, commit=str(told.get("commit", "")))
     record = records.matching(inputs.hash())
     if record is None and (scene.observed.hypothetical or scene.mode is Mode.PLAN):
         return KNOWN
@@ -165,7 +168,7 @@ def _others(engine: EngineSpec, scene: Scene) -> list[Replica]:
 
 def _course(case: _Case, blocked: bool, waits: bool, scene: Scene) -> Course:
     resolution = case.resolution
-    told = case.reading.task, case.reading.retry_at
+    told = case.reading.task, case.reading.retry_at, case.reading.facts
     if scene.mode is not Mode.PAUSED and (case.begun or not blocked):
         return Course(
             resolution, resolution.engine, resolution.revision, "", case.reason, (), *told

@@ -199,7 +199,7 @@ def _why_not(scene: Scene, tier: TierPlan) -> Cause:
     causes = [cause for one in tier.fleet.all if (cause := trouble(one, scene))]
     if causes:
         return causes[0]
-    if tier.course.resolution.engine is None:
+    if tier.course.reason == reasons.DOES_NOT_FIT:
         return misfit(tier, scene)
     if tier.course.held:
         return Cause(tier.course.reason, f"{tier.name} {tier.course.held}.")

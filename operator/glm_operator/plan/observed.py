@@ -267,6 +267,9 @@ class Observed:
     """Jobs of this object that read, fetch or check checkpoints."""
     hypothetical: bool = False
     """A preview, which makes no Jobs: the preset is believed and weights count as present."""
+    checkpoints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Tier -> what a preview was told of its checkpoint; without, what is recorded or the preset
+    counts."""
     children: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     """(kind, name) -> live manifest of every owned object that is applied, not created."""
     gateways: tuple[GatewayReport, ...] = ()

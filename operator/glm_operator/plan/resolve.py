@@ -132,6 +132,8 @@ class Resolution:
     """What today's defaults would change, as a sentence; empty: nothing."""
     refusal: catalog.CheckpointRefused | None = None
     """Why the tier cannot serve the checkpoint, whatever the nodes."""
+    checkpoint: catalog.Checkpoint | None = None
+    """What does not fit; None where something does, or it cannot be served."""
 
     def record(self) -> dict[str, Any]:
         """The content of the ControllerRevision. Raises ValueError where nothing fits."""
@@ -200,11 +202,21 @@ def resolve(
     preferred = (pair for choose in prefer for pair in sized if choose(pair[1]))
     chosen = next(preferred, sized[0] if sized else None)
     if chosen is None:
-        return Resolution(None, None, found, inputs)
+        return Resolution(None, None, found, inputs, checkpoint=wanted.checkpoint)
     option, engine = chosen
     told = _warned(option, found.options[0])
-    told = replace(told, warnings=(*wanted.checkpoint.differences, *told.warnings))
+    told = replace(told, warnings=(*_of_checkpoint(wanted), *told.warnings))
     return Resolution(engine, told, found, inputs, engine.revision())
+
+
+def _of_checkpoint(wanted: Inputs) -> tuple[str, ...]:
+    """What a user should know of the checkpoint."""
+    if wanted.facts is None and wanted.tier.model.quantization is Quantization.AUTO:
+        return (
+            "model.quantization is Auto, and the checkpoint is not read yet: BF16 is counted, which"
+            " takes the most memory",
+        )
+    return wanted.checkpoint.differences
 
 
 def tolerations_of(tier: AnyTier) -> tuple[dict[str, str], ...]:

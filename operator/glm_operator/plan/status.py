@@ -57,13 +57,24 @@ def _plan(scene: Scene, tier: TierPlan) -> dict[str, Any]:
     resolution = tier.course.resolution
     option = _placed(scene, tier)
     if resolution.engine is None or option is None:
-        sized: dict[str, Any] = {"model": tier.spec.model.preset}
+        sized = {"model": tier.spec.model.preset} | _unsized(resolution.checkpoint)
     else:
         sized = _sized(resolution.engine, resolution.option or option, option) | {
             "nodes": list(tier.nodes),
             "alternatives": _shown(_alternatives(resolution)),
         }
     return sized | {"rejected": _shown(resolution.fit.rejected), "help": list(tier.help)}
+
+
+def _unsized(checkpoint: catalog.Checkpoint | None) -> dict[str, Any]:
+    """What is known of a checkpoint that does not fit; nothing where it was not read."""
+    if checkpoint is None or not checkpoint.bytes:
+        return {}
+    return {
+        "quantization": checkpoint.form.kind,
+        "checkpointBytes": checkpoint.bytes,
+        "warnings": list(checkpoint.differences),
+    }
 
 
 def _sized(engine: EngineSpec, recorded: Option, option: Option) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from glm_operator.api import names, reasons
 from glm_operator.api.enums import Mode
@@ -46,6 +48,8 @@ class Course:
     """The Job that reads the checkpoint of the present inputs; None: that is known."""
     retry_at: float | None = None
     """When a Job that could not read it is tried again."""
+    facts: Mapping[str, Any] | None = None
+    """What the checkpoint of the present inputs is; None: unknown, or the preset is believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +175,8 @@ class TierPlanner:
 
     def _help(self, base: TierPlan) -> tuple[str, ...]:
         """What would help a tier of which nothing may be made."""
+        if base.course.resolution.refusal is not None:
+            return ()
         inputs, wanted = self._inputs(base), base.course.resolution.engine
         if wanted is None:
             nodes = candidates(base.spec, self._scene.kinds)
@@ -192,15 +198,17 @@ class TierPlanner:
             missing: how many have none.
             wanted: how many need room once all are made of something else.
         """
-        inputs = self._inputs(base)
         flash = self._scene.replicas(names.FLASH) if base.name != names.FLASH else ()
         alive = [one for one in flash if not one.terminating and one.bound]
         fewer = fewer_flash(rest, demand, alive) if missing == 1 else ()
+        if base.course.resolution.refusal is not None:
+            return fewer
+        inputs = self._inputs(base)
         changes = relief(inputs.ask, inputs.constraints, self._scene.kinds, self._room, wanted)
         return (*fewer, *changes)
 
     def _inputs(self, base: TierPlan) -> Inputs:
-        return Inputs(base.name, base.spec, (), self._scene.defaults)
+        return Inputs(base.name, base.spec, (), self._scene.defaults, base.course.facts)
 
     def leave(self, tier: str, drain_seconds: float) -> None:
         """Take away every replica of a tier that the object no longer has."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from glm_operator.preview.checkpoints import SPELLING as CHECKPOINT
+from glm_operator.preview.checkpoints import Given, checkpoints_of
 from glm_operator.preview.errors import InvalidInputError
 from glm_operator.preview.files import STANDARD_INPUT, read_around, read_object
 from glm_operator.preview.report import Around, Basis, Question, about_new
@@ -30,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     object_help = "file with the GLMDeployment, - for standard input"
     parser.add_argument("-f", "--filename", required=True, metavar="OBJECT", help=object_help)
     _add_sources(parser.add_mutually_exclusive_group())
+    parser.add_argument(
+        "--checkpoint",
+        action="append",
+        default=[],
+        metavar=CHECKPOINT,
+        help="plan with what `glm-weights read` printed of a checkpoint, - for standard input",
+    )
     parser.add_argument("--kubeconfig", metavar="FILE", default="", help="else $KUBECONFIG")
     parser.add_argument("--context", default="", help="context of the kubeconfig")
     parser.add_argument("-n", "--namespace", default="", help="namespace of the object")
@@ -55,7 +64,7 @@ def _add_sources(group: argparse._MutuallyExclusiveGroup) -> None:
 def run(options: argparse.Namespace) -> int:
     """Plan, print, and return the exit code."""
     try:
-        result = _question(options).answer(options.explain)
+        result = _told(_question(options), options).answer(options.explain)
     except InvalidInputError as error:
         print(f"glm-operator: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -63,7 +72,13 @@ def run(options: argparse.Namespace) -> int:
     return EXIT_OK if result.fits else EXIT_DOES_NOT_FIT
 
 
+def _told(question: Question, options: argparse.Namespace) -> Question:
+    given = map(Given.of, options.checkpoint)
+    return question.told(checkpoints_of(given, question.observed.object))
+
+
 def _question(options: argparse.Namespace) -> Question:
+    _check_standard_input(options)
     if options.nodes is None and not options.node_shape:
         return _live(options)
     _check_offline(options)
@@ -83,9 +98,15 @@ def _check_offline(options: argparse.Namespace) -> None:
             "--kubeconfig and --context are for planning on a live cluster: leave them out, or"
             " leave --nodes and --node-shape out"
         )
-    if options.filename == options.nodes == STANDARD_INPUT:
+
+
+def _check_standard_input(options: argparse.Namespace) -> None:
+    paths = [("-f", options.filename), ("--nodes", options.nodes)]
+    paths += [("--checkpoint", Given.of(one).path) for one in options.checkpoint]
+    asking = [flag for flag, path in paths if path == STANDARD_INPUT]
+    if len(asking) > 1:
         raise InvalidInputError(
-            "-f and --nodes are both -, and there is one standard input: give one as a file"
+            f"{' and '.join(asking)} are -, and there is one standard input: give one as a file"
         )
 
 

@@ -127,7 +127,11 @@ def _sizes(ask: Ask, option: Option) -> Json:
 def candidates(
     inputs: Inputs, engine: EngineSpec | None, option: Option | None, nodes: Iterable[Node]
 ) -> tuple[Candidate, ...]:
-    """What was taken, and the candidates that came nearest to having enough memory."""
+    """What was taken, and the candidates that came nearest to having enough memory.
+
+    Raises:
+        glm_operator.catalog.CheckpointRefused: the tier cannot serve its checkpoint.
+    """
     ask, nodes = inputs.ask, tuple(nodes)
     shapes = shapes_of(inputs.constraints, nodes)[0]
     misfits = sorted(_misfits(ask, shapes), key=lambda pair: pair[0])

@@ -46,7 +46,7 @@ def read_object(path: str, namespace: str = "", otherwise: str = "") -> GLMDeplo
         namespace: where the object must live; an object that names another one is refused.
         otherwise: where it lives when neither it nor `namespace` says so.
     """
-    shown, written = _shown(path), _written(path)
+    shown, written = shown_as(path), _written(path)
     # As written: of two objects with the same name, nobody could say which one is meant.
     found = [document for document in written if document.get("kind") == names.KIND]
     if len(found) != 1:
@@ -79,7 +79,7 @@ def read_around(path: str, deployment: GLMDeployment) -> Around:
     Raises:
         InvalidInputError: the file has no nodes, or something that cannot be read.
     """
-    shown, loaded = _shown(path), _load(_shown(path), _read(path))
+    shown, loaded = shown_as(path), load(shown_as(path), read(path))
     documents = _once(one for document in loaded for one in _items(document))
     by_kind: dict[str, list[Json]] = defaultdict(list)
     for document in documents:
@@ -183,7 +183,8 @@ def _check(shown: str, kind: str, items: Iterable[Json], read: Callable[[Json], 
             ) from error
 
 
-def _shown(path: str) -> str:
+def shown_as(path: str) -> str:
+    """What a path is called in a message."""
     return "standard input" if path == STANDARD_INPUT else path
 
 
@@ -195,7 +196,7 @@ def _once(items: Iterable[Json]) -> list[Json]:
 
 def _written(path: str) -> list[Json]:
     """Every object of a file as often as it is there."""
-    return [one for document in _load(_shown(path), _read(path)) for one in _items(document)]
+    return [one for document in load(shown_as(path), read(path)) for one in _items(document)]
 
 
 def _identity(item: Json, place: int) -> tuple[object, ...]:
@@ -205,7 +206,8 @@ def _identity(item: Json, place: int) -> tuple[object, ...]:
     return item.get("kind"), str(metadata.get("namespace")), str(metadata["name"])
 
 
-def _read(path: str) -> bytes:
+def read(path: str) -> bytes:
+    """The bytes of a file, `-` for standard input. Raises `InvalidInputError`."""
     try:
         if path == STANDARD_INPUT:
             return sys.stdin.buffer.read()
@@ -215,7 +217,8 @@ def _read(path: str) -> bytes:
         raise InvalidInputError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _load(shown: str, content: bytes) -> list[Any]:
+def load(shown: str, content: bytes) -> list[Any]:
+    """The documents of a YAML or JSON file that is called `shown`. Raises `InvalidInputError`."""
     try:
         text = _decoded(content)
         if text.lstrip()[:1] in ("{", "["):

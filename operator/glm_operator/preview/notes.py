@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from glm_operator.api import names
+from glm_operator.api.enums import PrePull
 from glm_operator.api.tier import AnyTier, FlashTier
+from glm_operator.catalog import text_of
 from glm_operator.plan.newnodes import policy_of
 from glm_operator.plan.observed import Node, Observed
 from glm_operator.plan.placement import health_refusal
 from glm_operator.plan.promises import promised, scaled_by_operator
+from glm_operator.plan.stock import CLAIM_PATH, HUB, NODE_PATH
+from glm_operator.plan.tier import Course
 
 NAMED = 16
 """Nodes that a note names; of more it tells the number."""
@@ -84,6 +88,27 @@ def growth(
                     f" nodes have room for {possible} beside the other tiers"
                 ),
             )
+
+
+def checkpoints(observed: Observed, chosen: Mapping[str, Course]) -> Iterator[str]:
+    """Notes on tiers that the operator would plan without the facts that the preview was told.
+
+    `chosen`: what the plan chose for each tier.
+    """
+    tiers = dict(observed.object.spec.tiers.items())
+    for name, told in observed.checkpoints.items():
+        why = _not_read(tiers[name])
+        if why:
+            yield f"{name}: the operator plans it by the object alone ({why}), and not by its files"
+        engine = chosen[name].resolution.engine
+        if engine and chosen[name].resolution.recorded and engine.checkpoint != text_of(told):
+            yield f"{name}: what runs keeps the size it began with until the tier is edited"
+
+
+def _not_read(tier: AnyTier) -> str:
+    if not tier.model.uri.startswith((HUB, CLAIM_PATH, NODE_PATH)):
+        return f"model.uri is {tier.model.uri}"
+    return "weights.prePull is Disabled" if tier.weights.pre_pull is PrePull.DISABLED else ""
 
 
 def most_replicas(tier: AnyTier) -> int:

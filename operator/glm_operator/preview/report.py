@@ -18,16 +18,23 @@ from glm_operator.api.v1alpha1 import GLMDeployment
 from glm_operator.plan import newnodes
 from glm_operator.plan.admission import courses
 from glm_operator.plan.edits import TierEdit, edits, recorded_defaults
+from glm_operator.plan.kinds import Kinds
 from glm_operator.plan.observed import Defaults, Node, Observed, PriorityClasses
 from glm_operator.plan.planner import plan, room_of, scene_of
 from glm_operator.plan.promises import promised
 from glm_operator.plan.quota import UNLIMITED, Limits
 from glm_operator.plan.resolve import Inputs
+from glm_operator.plan.tier import Course
 from glm_operator.preview import notes
-from glm_operator.preview.explain import candidates
+from glm_operator.preview.explain import Candidate, candidates
 
 Json = dict[str, Any]
 
+CHECKPOINT_REFUSALS = (
+    reasons.ARCHITECTURE_UNSUPPORTED,
+    reasons.CHECKPOINT_MISMATCH,
+    reasons.CHECKPOINT_UNREADABLE,
+)
 _MORE = re.compile(r" \(\d+ more in status\.plan\)")
 """Where a status sends its reader for what is part of a report."""
 
@@ -73,6 +80,11 @@ class Report:
     def waits(self) -> bool:
         """Whether it would fit, were the GPUs free or new nodes there."""
         return self.reason in (reasons.WAITING_FOR_GPUS, reasons.WAITING_FOR_NODES)
+
+    @property
+    def refused(self) -> bool:
+        """Whether a checkpoint cannot be served, whatever the nodes."""
+        return self.reason in CHECKPOINT_REFUSALS
 
     def document(self) -> Json:
         """The report as plain data. The keys are documented in docs/plan.md."""
@@ -127,6 +139,10 @@ class Question:
     """The object that `observed.object` is an edit of; None: it is new."""
     basis: Basis = NOTHING_SAID
 
+    def told(self, checkpoints: Mapping[str, Mapping[str, Any]]) -> Question:
+        """The same with what is known of the checkpoints of some tiers."""
+        return replace(self, observed=replace(self.observed, checkpoints=checkpoints))
+
     def answer(self, explain: bool) -> Report:
         """Ask the planner. `explain`: with the arithmetic."""
         found = replace(_report(self.observed, self.now, self.defaults), mode=self.mode.value)
@@ -135,6 +151,11 @@ class Question:
             made = edits(self.stored, self.observed, self.now, self.defaults)
             found = replace(found, edits=made)
         return _explained(found, self) if explain else found
+
+    def courses(self) -> Mapping[str, Course]:
+        """What the plan chooses for each tier."""
+        scene = scene_of(self.observed, self.now, self.defaults)
+        return courses(scene, room_of(scene))
 
 
 NO_CLASSES = PriorityClasses()
@@ -185,19 +206,19 @@ def _planned(deployment: GLMDeployment) -> GLMDeployment:
 
 def _noted(result: Report, question: Question) -> Report:
     """With what the verdict alone does not tell."""
-    found = replace(
-        result,
-        notes=(*question.basis.notes, *notes.unused(question.observed.nodes)),
-        basis=question.basis,
-    )
+    observed = question.observed
+    told = [*question.basis.notes, *notes.unused(observed.nodes)]
+    if observed.checkpoints:
+        told += notes.checkpoints(observed, question.courses())
+    found = replace(result, notes=tuple(told), basis=question.basis)
     if result.fits:
         return replace(found, tiers=_with_growth(found.tiers, question))
     sized = all("gpus" in tier for tier in result.tiers.values())
     if result.reason != reasons.WAITING_FOR_GPUS or _replicas(result) == 1 or not sized:
         return found
-    tiers = question.observed.object.spec.tiers.items()
+    tiers = observed.object.spec.tiers.items()
     needs = ((tier.placement.accelerator_resource, result.tiers[n]["gpus"]) for n, tier in tiers)
-    return replace(found, shortfall=notes.shortfall(question.observed, needs))
+    return replace(found, shortfall=notes.shortfall(observed, needs))
 
 
 def _replicas(result: Report) -> int:
@@ -222,17 +243,22 @@ def _with_growth(tiers: Mapping[str, Json], question: Question) -> Mapping[str, 
 
 def _explained(result: Report, question: Question) -> Report:
     """With the arithmetic of what was taken and of what came nearest."""
-    observed, defaults = question.observed, question.defaults
-    scene = scene_of(observed, question.now, defaults)
-    chosen = courses(scene, room_of(scene))
-    tiers = {}
-    for name, tier in observed.object.spec.tiers.items():
-        inputs = Inputs(name, tier, observed.object.spec.image_pull_secrets, defaults)
-        resolution = chosen[name].resolution
-        nodes = newnodes.candidates(tier, scene.kinds)
-        found = candidates(inputs, resolution.engine, resolution.option, nodes)
-        tiers[name] = result.tiers[name] | {"explain": [one.document() for one in found]}
+    found = {
+        name: [one.document() for one in _candidates(name, course, question)]
+        for name, course in question.courses().items()
+    }
+    tiers = {name: tier | {"explain": found[name]} for name, tier in result.tiers.items()}
     return replace(result, tiers=tiers)
+
+
+def _candidates(name: str, course: Course, question: Question) -> tuple[Candidate, ...]:
+    resolution, spec = course.resolution, question.observed.object.spec
+    if resolution.refusal is not None:
+        return ()
+    tier = dict(spec.tiers.items())[name]
+    inputs = Inputs(name, tier, spec.image_pull_secrets, question.defaults, course.facts)
+    nodes = newnodes.candidates(tier, Kinds(question.observed.nodes))
+    return candidates(inputs, resolution.engine, resolution.option, nodes)
 
 
 def _report(observed: Observed, now: float, defaults: Defaults) -> Report:

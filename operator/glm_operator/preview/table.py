@@ -68,6 +68,8 @@ def verdict(result: Report) -> str:
     """The answer in a few words."""
     if result.fits:
         return "fits"
+    if result.refused:
+        return "cannot be served"
     if not result.waits:
         return "does not fit"
     if result.basis.described:
@@ -89,7 +91,8 @@ def _cells(tier: Json) -> dict[str, str]:
         "replicas": _to(tier["replicas"], tier["maxReplicas"]),
     }
     if "gpu" not in tier:
-        return cells | {"GPUs per replica": "does not fit"}
+        # What was not looked at has no rejected options.
+        return cells | {"GPUs per replica": "does not fit" if tier["rejected"] else NOTHING}
     return cells | {
         "GPUs per replica": f"{tier['gpusPerReplica']} x {tier['gpu']}",
         "GPUs in all": _to(tier["gpus"], tier["maxGpus"]),
