@@ -1,8 +1,8 @@
 """The models we serve, as data: exact shapes, names, limits, defaults.
 
 Dimensions are those of transformers' configurations and of vLLM 0.32's model classes; the sums
-that follow from them (see `layers`) equal the models built on the meta device. To add a model, add
-an entry to `MODELS`.
+that follow from them (see `layers`, `parts`) equal those of vLLM's models built on the meta device
+(tests/dev/test_engine_weights.py). To add a model, add an entry to `MODELS`.
 """
 
 from __future__ import annotations
