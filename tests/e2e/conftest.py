@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from glm_dev.demo.scenes import Client
+from glm_dev.engine.paths import engine
+from glm_dev.hub.server import Hub
 from glm_dev.kubectl import wait_for
 from glm_dev.site import Site, local_site
 
@@ -36,6 +38,20 @@ def namespace(site: Site) -> Iterator[str]:
     # Not waited for: the namespace controller looks again only after half of the longest grace
     # period that it saw, and the gateway's is minutes.
     site.kubectl.run("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def hub(site: Site, namespace: str) -> Iterator[Hub]:
+    """A hub with the engine's checkpoints, and in the namespace the Secret that leads to it."""
+    assert site.local is not None
+    made = Hub()
+    for tier in ("flagship", "flash"):
+        made.publish(f"glm/{tier}", engine().models / tier)
+    with made.running(str(site.local.plan.addresses.host)) as endpoint:
+        metadata = {"name": "hub", "namespace": namespace}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
+        site.kubectl.apply(secret | {"stringData": {"HF_ENDPOINT": endpoint}})
+        yield made
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from glm_dev.demo.scenes import (
     screenshot,
     see_and_click,
 )
+from glm_dev.hub.server import Hub
 from glm_dev.site import Site
 
 pytestmark = [pytest.mark.cluster, pytest.mark.engine, pytest.mark.timeout(1800)]
@@ -25,14 +26,21 @@ START_SECONDS = 900
 """Two engines start side by side in 60 to 90 s on two idle cores; a busy machine takes longer."""
 
 
-def test_real_engines_of_both_tiers_answer_routed_tool_calls(
-    site: Site, namespace: str, gateway: Callable[[], Client]
+def test_real_engines_of_both_tiers_answer_routed_tool_calls_from_fetched_weights(
+    site: Site, namespace: str, hub: Hub, gateway: Callable[[], Client]
 ) -> None:
     obj = example("local", namespace)
+    for name, tier in obj["spec"]["tiers"].items():
+        tier["model"] |= {"uri": f"hf://glm/{name}", "quantization": "Auto"}
+        tier["weights"] = {"secretRef": "hub"}
     # One start for each tier: sleeping and waking is proved with the simulator and in the demo.
     obj["spec"]["tiers"]["flash"]["scaling"] = {"mode": "Off"}
     site.kubectl.apply(obj)
-    wait_condition(site, namespace, "Ready", "True", timeout=START_SECONDS)
+    stored = wait_condition(site, namespace, "Ready", "True", timeout=START_SECONDS)
+    for name in ("flagship", "flash"):
+        (copy,) = stored["status"]["tiers"][name]["weights"]["copies"]
+        assert copy["state"] == "Ready"
+        assert stored["status"]["plan"][name]["quantization"] == "BF16"
     client = gateway()
     text, _ = client.ask("text", QUESTION, tier="flash", max_tokens=16)
     task = [see_and_click("Save the document.", screenshot("save"))]
