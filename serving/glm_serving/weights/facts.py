@@ -8,11 +8,14 @@ from typing import Any
 
 from glm_serving.weights.errors import unreadable
 from glm_serving.weights.modules import count_modules
-from glm_serving.weights.quantization import describe
+from glm_serving.weights.quantization import UNUSABLE, describe
 from glm_serving.weights.safetensors import Header, Tensor
 
 VERSION = 1
 CONFIG = "config.json"
+LARGEST = 1 << 53
+"""What every reader of JSON can hold."""
+LONGEST_NAME = 64
 TEXT_KEYS = (
     "hidden_size",
     "num_hidden_layers",
@@ -49,7 +52,7 @@ def parse_config(text: bytes) -> dict[str, Any]:
     """
     try:
         config = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise unreadable(CONFIG, "it is no JSON") from error
     names = config.get("architectures") if isinstance(config, dict) else None
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
@@ -74,7 +77,7 @@ def checkpoint_facts(
     return {
         "version": VERSION,
         "commit": commit,
-        "architecture": config["architectures"][0],
+        "architecture": config["architectures"][0][:LONGEST_NAME],
         "text": _text(config, text),
         "vision": _numbers(vision, VISION_KEYS) if vision else None,
         "quantization": _quantization(config, text),
@@ -104,8 +107,9 @@ def _numbers(section: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any
     """The values of those keys that are there, in the order of `keys`."""
     found = {key: section[key] for key in keys if section.get(key) is not None}
     for key, value in found.items():
-        if not isinstance(value, int):
-            raise unreadable(CONFIG, f"`{key}` is {json.dumps(value)}, and should be a number")
+        if not isinstance(value, int) or not 0 <= value < LARGEST:
+            shown = json.dumps(value)[:LONGEST_NAME]
+            raise unreadable(CONFIG, f"`{key}` is {shown}, and should be a whole number")
     return found
 
 
@@ -116,7 +120,7 @@ def _quantization(config: Mapping[str, Any], text: Mapping[str, Any]) -> dict[st
         return None
     try:
         return describe(section)
-    except (ValueError, TypeError, KeyError, AttributeError, StopIteration) as error:
+    except UNUSABLE as error:
         raise unreadable(CONFIG, f"`{key}` is not built as its method demands") from error
 
 

@@ -12,6 +12,9 @@ from typing import Any
 MOST_PATTERNS = 16
 """Of the list of layers that are left as they are; the facts are short."""
 LONGEST_PATTERN = 96
+LONGEST_METHOD = 32
+LARGEST_GROUP = 1 << 20
+UNUSABLE = (ValueError, TypeError, KeyError, AttributeError, StopIteration, OverflowError)
 IGNORED_KEYS = ("ignore", "modules_to_not_convert", "ignored_layers")
 
 
@@ -19,13 +22,13 @@ def describe(section: Mapping[str, Any]) -> dict[str, Any]:
     """The facts of a `quantization_config`.
 
     Raises:
-        ValueError, TypeError, KeyError, AttributeError: it is not built as its method demands.
+        one of UNUSABLE: it is not built as its method demands.
     """
     method = str(section.get("quant_method", ""))
     scheme = _compressed(section) if method == "compressed-tensors" else _plain(section, method)
     ignored = _ignored(section)
     shown = [pattern for pattern in ignored if len(pattern) <= LONGEST_PATTERN][:MOST_PATTERNS]
-    return {"method": method, **scheme, "ignore": shown, "ignored": len(ignored)}
+    return {"method": method[:LONGEST_METHOD], **scheme, "ignore": shown, "ignored": len(ignored)}
 
 
 def _ignored(section: Mapping[str, Any]) -> list[str]:
@@ -54,7 +57,8 @@ def _plain(section: Mapping[str, Any], method: str) -> dict[str, Any]:
     """FP8 as transformers and vLLM write it, AWQ, GPTQ, and whatever comes."""
     if method in ("fp8", "fbgemm_fp8"):
         blocks = section.get("weight_block_size") or [0]
-        scheme = str(section.get("activation_scheme") or "dynamic")
+        static = section.get("activation_scheme") == "static"
+        scheme = "static" if static else "dynamic"
         return {"kind": "FP8", "groupSize": _group(blocks[-1]), "activations": scheme}
     bits = int(section.get("bits") or section.get("w_bit") or 0)
     size = section.get("group_size") or section.get("q_group_size") or 0
@@ -69,4 +73,4 @@ def _kind(bits: int, is_float: bool) -> str:
 
 def _group(size: Any) -> int:
     """Weights that share a scale; 0 where a whole channel or tensor does (-1 in some formats)."""
-    return max(0, int(size))
+    return min(max(0, int(size)), LARGEST_GROUP)

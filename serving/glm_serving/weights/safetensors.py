@@ -18,6 +18,8 @@ GUESSED_BYTES = 1 << 18
 """Most headers are shorter, and come with the first read."""
 MAX_HEADER_BYTES = 100_000_000
 """As the safetensors library allows."""
+MAX_DIMENSION = 1 << 31
+UNUSABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 ReadRange = Callable[[int, int], bytes]
 """(start, length) -> bytes; fewer where the file ends before."""
@@ -70,13 +72,15 @@ def read_header(file: str, size: int, read: ReadRange) -> Header:
 
 def _tensors(file: str, text: bytes) -> dict[str, Tensor]:
     try:
-        entries = json.loads(text)
-        return {name: _tensor(entries[name]) for name in entries if name != "__metadata__"}
-    except (ValueError, KeyError, TypeError) as error:
+        entries = json.loads(text).items()
+        return {name: _tensor(entry) for name, entry in entries if name != "__metadata__"}
+    except UNUSABLE as error:
         raise damaged(file, "its safetensors header is no valid JSON") from error
 
 
 def _tensor(entry: Mapping[str, Any]) -> Tensor:
     start, end = (int(number) for number in entry["data_offsets"])
     shape = tuple(int(number) for number in entry["shape"])
+    if not 0 <= start <= end or not all(0 <= number < MAX_DIMENSION for number in shape):
+        raise ValueError("a tensor has an impossible place or shape")
     return Tensor(str(entry["dtype"]), shape, end, end - start)
