@@ -64,11 +64,15 @@ def vision_bytes(model: Model) -> int:
 
 
 def _matrices(shapes: Shapes, form: Format, sharding: Sharding, stage: range) -> Iterator[Part]:
-    for layer in stage:
-        for one in layers.linears(shapes, layer):
+    # Layers of a kind are alike, and there are two kinds at most.
+    mixtures = sum(layers.is_mixture(shapes, layer) for layer in stage)
+    kinds = ((stage.stop - 1, mixtures), (stage.start, len(stage) - mixtures))
+    for layer, count in kinds:
+        for one in layers.linears(shapes, layer) if count else ():
             stored = form.kind if form.is_small(one) else BF16
-            size, held = form.weight_bytes(one), _held(one, form, sharding)
-            yield Part(one.part, one.parameters, stored, size, held, form.scale_bytes(one))
+            each = form.weight_bytes(one), _held(one, form, sharding), form.scale_bytes(one)
+            size, held, scales = (count * part for part in each)
+            yield Part(one.part, count * one.parameters, stored, size, held, scales)
 
 
 def _held(linear: Linear, form: Format, sharding: Sharding) -> int:
