@@ -10,8 +10,16 @@ from hypothesis import strategies as st
 
 from glm_operator import catalog
 from glm_operator.api import reasons
-from glm_operator.catalog import CheckpointRefused, Format, adapted, text_of, weight_bytes
+from glm_operator.catalog import (
+    CheckpointRefused,
+    Format,
+    Sharding,
+    adapted,
+    text_of,
+    weight_bytes,
+)
 from glm_operator.catalog.checkpoint import vision_parameters
+from glm_operator.preview.report import CHECKPOINT_REFUSALS
 from recorded_facts import facts
 
 BIG, SMALL = catalog.get("GLM-4.6V"), catalog.get("GLM-4.6V-Flash")
@@ -102,6 +110,13 @@ def test_files_of_another_size_than_the_plan_counts_are_told_of() -> None:
         (facts(vision={"depth": 3}), reasons.CHECKPOINT_UNREADABLE, "makes no sense"),
         (facts(text=[]), reasons.CHECKPOINT_UNREADABLE, "makes no sense"),
         (facts(version=2), reasons.CHECKPOINT_UNREADABLE, "of one release"),
+        (facts(text__n_routed_experts=0), reasons.CHECKPOINT_MISMATCH, "has no experts"),
+        (facts(vision=None), reasons.CHECKPOINT_MISMATCH, "has no vision encoder"),
+        (facts(modules__attention=[3, 4]), reasons.CHECKPOINT_UNREADABLE, "4 of its 3 matrices"),
+        (facts(modules__attention=["x"]), reasons.CHECKPOINT_UNREADABLE, "makes no sense"),
+        (facts(modules__dense=["x", 1]), reasons.CHECKPOINT_UNREADABLE, "makes no sense"),
+        (facts(quantization__groupSize=-1), reasons.CHECKPOINT_UNREADABLE, "groupSize"),
+        (facts(text__max_position_embeddings=-1), reasons.CHECKPOINT_UNREADABLE, "max_position"),
     ],
     ids=str,
 )
@@ -113,11 +128,62 @@ def test_what_cannot_be_served_is_refused_with_its_reason(
     assert caught.value.reason == reason
 
 
-@given(st.integers(0, 184), st.integers(0, 184))
-def test_more_quantised_matrices_never_take_more_room(one: int, other: int) -> None:
-    fewer, more = sorted((one, other))
-    sizes = [
-        weight_bytes(found.model, found.form)
-        for found in (of(facts(modules__attention=[184, small])) for small in (more, fewer))
-    ]
-    assert sizes[0] <= sizes[1]
+PARTS = {"attention": 184, "dense": 3, "experts": 17_280, "shared_experts": 135}
+SHARDINGS = [Sharding(1), Sharding(8), Sharding(8, 1, True), Sharding(4, 2)]
+
+
+@given(st.sampled_from(sorted(PARTS)), st.data(), st.sampled_from(SHARDINGS))
+def test_more_quantised_matrices_never_take_more_room(
+    part: str, data: st.DataObject, sharding: Sharding
+) -> None:
+    counts = data.draw(st.lists(st.integers(0, PARTS[part]), min_size=2, max_size=2))
+    fewer, more = (of(_quantised(part, count)) for count in sorted(counts))
+    assert weight_bytes(more.model, more.form) <= weight_bytes(fewer.model, fewer.form)
+    small = catalog.stage_weight_bytes(more.model, more.form, sharding)
+    large = catalog.stage_weight_bytes(fewer.model, fewer.form, sharding)
+    assert all(one <= other for one, other in zip(small, large, strict=True))
+
+
+def _quantised(part: str, count: int) -> dict[str, Any]:
+    changes: dict[str, Any] = {f"modules__{part}": [PARTS[part], count]}
+    return facts(**changes)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 1 << 24) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=4,
+)
+PLACES = [
+    *(f"text__{key}" for key in facts()["text"]),
+    *(f"vision__{key}" for key in facts()["vision"]),
+    *(f"quantization__{key}" for key in facts()["quantization"]),
+    *(f"modules__{key}" for key in facts()["modules"]),
+    *facts(),
+]
+
+
+@given(st.dictionaries(st.sampled_from(PLACES), ANYTHING, max_size=3))
+def test_whatever_facts_say_they_are_sized_or_refused_in_a_sentence(
+    changes: dict[str, Any],
+) -> None:
+    told = facts()
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        place = told[parents[0]] if parents else told
+        if isinstance(place, dict):
+            place[last] = value
+    found = _sized_or_refused(told)
+    if found is None:
+        return
+    for tensor in catalog.legal_tensor(found.model):
+        assert min(catalog.stage_weight_bytes(found.model, found.form, Sharding(tensor))) > 0
+
+
+def _sized_or_refused(told: dict[str, Any]) -> catalog.Checkpoint | None:
+    try:
+        return of(told)
+    except CheckpointRefused as refused:
+        reason = refused.reason
+    assert reason in CHECKPOINT_REFUSALS
+    return None

@@ -117,6 +117,7 @@ def test_a_checkpoint_that_the_operator_would_not_read_is_noted(
         ("[]", "holds no facts of a checkpoint"),
         ("{}", "holds no facts of a checkpoint"),
         ("{facts: 3}", "holds no facts of a checkpoint"),
+        ("{text: {read: 2026-11-25}}", "holds no facts of a checkpoint"),
         ("{architectures: [a]}", "`glm-weights read --path FOLDER`"),
         ("{outcome: Failed, reason: FileMissing, message: no index.}", "(FileMissing: no index)"),
         ("a: [", "is neither YAML nor JSON"),

@@ -47,13 +47,19 @@ DIMENSIONS = {
     "mtp_layers": "num_nextn_predict_layers",
 }
 """Fields of Shapes -> keys of config.json."""
-MOST = {"num_hidden_layers": 512, "n_routed_experts": 4096, "depth": 512}
+MOST = {
+    "num_hidden_layers": 512,
+    "n_routed_experts": 4096,
+    "depth": 512,
+    "max_position_embeddings": 1 << 30,
+}
 MAY_BE_ZERO = (
     "first_k_dense_replace",
     "n_routed_experts",
     "n_shared_experts",
     "moe_intermediate_size",
     "num_nextn_predict_layers",
+    "groupSize",
 )
 
 
@@ -99,7 +105,9 @@ def adapted(model: Model, form: Format, text: str) -> Checkpoint:
         return Checkpoint(model, form, 0)
     try:
         return _adapted(model, form, facts)
-    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+    except CheckpointRefused:
+        raise
+    except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError) as error:
         raise CheckpointRefused(
             reasons.CHECKPOINT_UNREADABLE,
             f"its config.json has a value that makes no sense ({error!r}): compare it with that of"
@@ -114,6 +122,7 @@ def _adapted(model: Model, form: Format, facts: Mapping[str, Any]) -> Checkpoint
         shapes=_shapes(model, facts),
         max_context_tokens=min(_context(facts), model.max_context_tokens),
     )
+    _check_kind(model, found, facts)
     stored = _format(facts)
     told = tuple(_differences(model, found, form, stored, facts))
     return Checkpoint(found, stored, int(facts.get("bytes") or 0), told)
@@ -146,6 +155,21 @@ def _check_architecture(model: Model, architecture: str) -> None:
         f"config.json names the architecture {architecture}, and {model.preset} is {wanted}: name"
         " another checkpoint in model.uri, or put this one into the tier of its kind",
     )
+
+
+def _check_kind(preset: Model, found: Model, facts: Mapping[str, Any]) -> None:
+    """Raise where a checkpoint of the right architecture lacks what the preset has."""
+    lacks = ""
+    if preset.is_mixture and not found.is_mixture:
+        lacks = "experts (n_routed_experts)"
+    elif preset.sees and not facts.get("vision"):
+        lacks = "vision encoder (vision_config)"
+    if lacks:
+        raise CheckpointRefused(
+            reasons.CHECKPOINT_MISMATCH,
+            f"config.json has no {lacks}, and {preset.preset} has: name another checkpoint in"
+            " model.uri",
+        )
 
 
 def _shapes(model: Model, facts: Mapping[str, Any]) -> Shapes:
@@ -196,7 +220,8 @@ def vision_parameters(vision: Mapping[str, Any]) -> int:
 
 
 def _context(facts: Mapping[str, Any]) -> int:
-    return int(facts["text"].get("max_position_embeddings") or (1 << 40))
+    text, key = facts["text"], "max_position_embeddings"
+    return _count(text, key) if text.get(key) is not None else MOST[key]
 
 
 def _format(facts: Mapping[str, Any]) -> Format:
@@ -210,16 +235,26 @@ def _format(facts: Mapping[str, Any]) -> Format:
             f"it is quantised by {method}, whose size the plan cannot compute: take a checkpoint in"
             " BF16, FP8 or INT4, or set weights.prePull: Disabled to believe the object",
         )
-    modules: Mapping[str, Any] = facts.get("modules") or {}
-    shares = ((PARTS[name], *modules[name]) for name in sorted(PARTS) if name in modules)
+    shares = ((PARTS[name], *_share(facts, name)) for name in sorted(PARTS))
     partly = tuple((part, every, small) for part, every, small in shares if small < every)
-    return Format(kind, _group(kind, int(stored.get("groupSize") or 0)), partly)
+    return Format(kind, _group(kind, stored), partly)
 
 
-def _group(kind: str, told: int) -> int:
+def _share(facts: Mapping[str, Any], name: str) -> tuple[int, int]:
+    """How many matrices of a class there are, and how many are stored small; (0, 0): untold."""
+    every, small = (facts.get("modules") or {}).get(name, (0, 0))
+    if not 0 <= int(small) <= int(every):
+        raise CheckpointRefused(
+            reasons.CHECKPOINT_UNREADABLE,
+            f"{small} of its {every} matrices of the {name} are said to be quantised",
+        )
+    return int(every), int(small)
+
+
+def _group(kind: str, stored: Mapping[str, Any]) -> int:
     """Of the checkpoint; the usual one is 0, as the object names it."""
-    usual = Format(kind).block
-    return 0 if told == usual else told
+    told = _count(stored, "groupSize") if "groupSize" in stored else 0
+    return 0 if told == Format(kind).block else told
 
 
 def _differences(
@@ -243,7 +278,7 @@ def _differences(
         )
     for part, every, small in stored.partly:
         yield f"{every - small} of {every} matrices of the {part} are not quantised"
-    if (facts.get("modules") or {}).get("vision", (0, 0))[1]:
+    if _share(facts, "vision")[1]:
         yield (
             "the vision encoder is quantised, which vLLM may load without a word and answer"
             " nonsense about images with: compare its answers, or take another checkpoint"

@@ -192,7 +192,8 @@ def length_of(ask: Ask, budget: Budget) -> int:
     if ask.max_model_len:
         return ask.max_model_len
     whole = budget.tokens // ask.sequences // CONTEXT_STEP * CONTEXT_STEP
-    return max(SHORTEST_CONTEXT, min(ask.model.max_context_tokens, whole))
+    longest = ask.model.max_context_tokens
+    return max(min(SHORTEST_CONTEXT, longest), min(longest, whole))
 
 
 def lacks(ask: Ask, budget: Budget) -> int:

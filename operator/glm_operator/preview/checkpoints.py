@@ -9,6 +9,7 @@ from typing import Any
 
 from glm_operator.api import names
 from glm_operator.api.v1alpha1 import GLMDeployment
+from glm_operator.catalog import text_of
 from glm_operator.preview.errors import InvalidInputError
 from glm_operator.preview.files import STANDARD_INPUT, load, read, shown_as
 
@@ -77,6 +78,14 @@ def _facts(path: str) -> Facts:
             f" {str(told.get('message')).rstrip('.')})"
         )
     facts = told.get("facts", told)
-    if not isinstance(facts, Mapping) or "text" not in facts:
+    if not isinstance(facts, Mapping) or "text" not in facts or not _is_json(facts):
         raise InvalidInputError(f"{shown} holds no facts of a checkpoint: {HOW}")
     return facts
+
+
+def _is_json(facts: Facts) -> bool:
+    """Whether facts can be kept: YAML knows dates and keys that are no strings."""
+    try:
+        return bool(text_of(facts))
+    except (TypeError, ValueError):
+        return False
