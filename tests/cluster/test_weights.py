@@ -139,6 +139,7 @@ def test_a_new_revision_rolls_out_and_the_old_copy_is_removed(
     room.apply(model=model | {"revision": "main"})
     room.until("the new commit", lambda: room.weights().get("commit") == second)
     room.wait("Ready", "True")
+    room.until("the old engine to go", lambda: len(room.engines()) == 1)
     wanted = [f"{KEY_START}{second[:12]}"]
     room.until("the old copy to go", lambda: stage.copies(room.namespace)[room.home()] == wanted)
 

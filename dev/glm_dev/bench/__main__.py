@@ -1,4 +1,4 @@
-"""`make bench`: measure planner and gateway and print the tables of docs/benchmarks.md."""
+"""`make bench`: measure planner, gateway and weights; print the tables of docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from glm_dev.bench import gateway, plan
+from glm_dev.bench import gateway, plan, weights
+
+PARTS = ("planner", "gateway", "weights")
 
 
 def main() -> int:
@@ -14,12 +16,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--nginx", default="nginx", help="nginx program to compare with")
     parser.add_argument("--repeats", type=int, default=3, help="interleaved repeats of each case")
-    parser.add_argument("--only", choices=("planner", "gateway"), help="leave the other one out")
+    parser.add_argument("--only", choices=PARTS, help="leave the others out")
     parser.add_argument("--chart", type=Path, help="write the planner's growth curve here (SVG)")
     arguments = parser.parse_args()
-    if arguments.only != "gateway":
+    parts = (arguments.only,) if arguments.only else PARTS
+    if "planner" in parts:
         _planner(arguments.repeats, arguments.chart)
-    return 0 if arguments.only == "planner" else _gateway(arguments.nginx, arguments.repeats)
+    if "weights" in parts:
+        print(weights.measure(arguments.repeats), end="\n\n", flush=True)
+    return _gateway(arguments.nginx, arguments.repeats) if "gateway" in parts else 0
 
 
 def _planner(repeats: int, chart: Path | None) -> None:
