@@ -232,11 +232,14 @@ def test_a_node_made_anew_under_its_old_name_holds_nothing() -> None:
 def test_a_copy_that_vanished_is_fetched_again_without_a_new_pod() -> None:
     made = settled(1, flagship=None, flash=SMALL | OFF)
     name = next(iter(made.pods))
-    made.advance(100)
     lacks = "failed to create subPath directory for volumeMount"
     made.change(
         name, waiting_reason="CreateContainerConfigError", waiting_message=lacks, container_id=""
     )
+    wait = made.reconcile().requeue_after_seconds
+    assert wait is not None
+    assert 0 < wait <= 45
+    made.advance(wait)
     made.reconcile()
     assert [one.task.attempt for one in jobs(made, TaskKind.FETCH)] == [1]
     assert list(made.pods) == [name]

@@ -164,6 +164,6 @@ def _use(
 
 
 def _wake_at(scene: Scene, tiers: Sequence[TierPlan], tasks: Iterable[TierTask]) -> Iterator[float]:
-    times = [scene.stock.retry_at(one.task) for one in tasks]
+    times = [scene.stock.changes_at(one.task) for one in tasks]
     times += [tier.course.retry_at for tier in tiers]
     yield from (at for at in times if at is not None)

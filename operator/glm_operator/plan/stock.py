@@ -14,7 +14,7 @@ from glm_operator.plan.observed import JobPhase, Node, Replica, WeightsJob
 
 RETRY_BASE_SECONDS, RETRY_LIMIT_SECONDS = 30.0, 600.0
 """How long a weights Job that failed waits for its next try: doubling, at most."""
-LOST_SECONDS = 90.0
+LOST_SECONDS = 45.0
 """The kubelet tries a container that lacks its copy this often; sooner it is not fetched again."""
 HUB, NODE_PATH, CLAIM_PATH = "hf://", "file://", "pvc://"
 
@@ -69,6 +69,13 @@ class Stock:
         job = self.job(task)
         return _retry_at(job) if job is not None and job.phase is JobPhase.FAILED else None
 
+    def changes_at(self, task: WeightsTask) -> float | None:
+        """When time alone changes what becomes of a task: a new try, or a copy that is lost."""
+        job = self.job(task)
+        if job is not None and self._lacks(job):
+            return _finished(job) + LOST_SECONDS
+        return self.retry_at(task)
+
     def is_done(self, task: WeightsTask) -> bool:
         """Whether a task is done, and what it brought is still there."""
         job = self.job(task)
@@ -107,9 +114,12 @@ class Stock:
 
     def _is_lost(self, job: WeightsJob) -> bool:
         """Whether a copy that was brought has vanished from its node since."""
+        return self._lacks(job) and self._now >= _finished(job) + LOST_SECONDS
+
+    def _lacks(self, job: WeightsJob) -> bool:
+        """Whether a replica does not find what a Job brought; for a while it may only look late."""
         done = job.phase is JobPhase.DONE and job.task.kind is not TaskKind.READ
-        since = job.created_at if job.finished_at is None else job.finished_at
-        return done and job.task.node in self._bare and self._now >= since + LOST_SECONDS
+        return done and job.task.node in self._bare
 
 
 def _is_refused(job: WeightsJob) -> bool:
@@ -127,8 +137,12 @@ def _is_of_node(task: WeightsTask, nodes: Mapping[str, Node]) -> bool:
 
 
 def _retry_at(job: WeightsJob) -> float:
-    ended = job.created_at if job.finished_at is None else job.finished_at
-    return ended + min(RETRY_LIMIT_SECONDS, RETRY_BASE_SECONDS * 2.0 ** min(job.task.attempt, 10))
+    wait = min(RETRY_LIMIT_SECONDS, RETRY_BASE_SECONDS * 2.0 ** min(job.task.attempt, 10))
+    return _finished(job) + wait
+
+
+def _finished(job: WeightsJob) -> float:
+    return job.created_at if job.finished_at is None else job.finished_at
 
 
 def lacks_copy(replica: Replica) -> bool:
