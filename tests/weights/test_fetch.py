@@ -95,12 +95,18 @@ def test_a_header_of_a_complete_copy_that_changed_is_mended(cut: Site) -> None:
     assert set(cut.hub.served.transfers) == {FIRST}
 
 
+def complete(folder: Path) -> set[str]:
+    """Files of a partial copy that have come whole."""
+    return {name for name in names(folder) if not name.endswith(copy.PARTIAL)}
+
+
 def interrupt(site: Site, how: signal.Signals) -> subprocess.Popen[str]:
-    """Fetch in a process and end it while the big file is under way."""
+    """Fetch in a process and end it while the big file is under way and others have come."""
     site.hub.faults.hold_after[BIG] = 2 << 20
     growing = site.place.partial / (BIG + copy.PARTIAL)
     with site.process() as process:
         until(lambda: growing.is_file() and growing.stat().st_size >= 1 << 20)
+        until(lambda: complete(site.place.partial))
         process.send_signal(how)
         process.wait(10)
     site.hub.faults.hold_after.clear()
@@ -122,7 +128,7 @@ def test_a_killed_job_is_resumed_in_the_middle_of_a_file(whole: Site, how: signa
 
 def test_files_that_came_before_the_kill_do_not_come_again(whole: Site) -> None:
     interrupt(whole, signal.SIGKILL)
-    came = {name for name in names(whole.place.partial) if not name.endswith(copy.PARTIAL)}
+    came = complete(whole.place.partial)
     whole.hub.served.transfers.clear()
     assert whole.fetch().exit_code == 0
     assert came
