@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,6 +26,13 @@ PATHS = {
     "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
 }
+WEIGHTS_PATHS = PATHS | {
+    "Job": "/apis/batch/v1/namespaces/{}/jobs",
+    "PersistentVolumeClaim": "/api/v1/namespaces/{}/persistentvolumeclaims",
+    "PersistentVolume": "/api/v1/persistentvolumes",
+}
+HUB = {"preset": "GLM-4.6V", "uri": "hf://zai-org/GLM-4.6V-FP8", "quantization": "FP8"}
+VOLUMES = {"PersistentVolume", "PersistentVolumeClaim"}
 PLACEMENT = {
     "nodeSelector": {"pool": "gpu"},
     "tolerations": [{"key": "team", "operator": "Exists"}, {"key": "a", "value": "b"}],
@@ -43,6 +51,21 @@ def planned(**flagship: Any) -> list[dict[str, Any]]:
         made.set_node(name, labels={**node.labels, "pool": "gpu"})
     actions = made.plan().actions
     return [dict(one.manifest) for one in actions if isinstance(one, Apply | CreatePod)]
+
+
+def with_weights(**flagship: Any) -> list[dict[str, Any]]:
+    """Every object that is written until all replicas of an object with weights are there."""
+    made = cluster(8, flagship=FLAGSHIP | {"model": HUB} | flagship)
+    made.defaults = replace(made.defaults, node_paths=("/data",))
+    found = []
+    for _ in range(40):
+        found += [
+            dict(one.manifest)
+            for one in made.reconcile().actions
+            if isinstance(one, Apply | CreatePod)
+        ]
+        made.advance(10)
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -70,10 +93,9 @@ def restricted(control_plane: ControlPlane) -> str:
         {},
         {"placement": PLACEMENT | {"pinning": "Preferred"}},
         {"placement": PLACEMENT | {"pinning": "None"}},
-        {"model": FLAGSHIP["model"] | {"uri": "pvc://weights/glm"}},
         {"context": {"kvCacheDType": "FP8"}, "thinking": {"default": "Disabled"}},
     ],
-    ids=["plain", "preferred", "unpinned", "claim", "options"],
+    ids=["plain", "preferred", "unpinned", "options"],
 )
 def test_every_object_of_a_plan_is_accepted_as_it_is(
     control_plane: ControlPlane, restricted: str, flagship: dict[str, Any]
@@ -81,10 +103,45 @@ def test_every_object_of_a_plan_is_accepted_as_it_is(
     objects = planned(**flagship)
     assert {one["kind"] for one in objects} == set(PATHS)
     for manifest in objects:
-        manifest["metadata"] = manifest["metadata"] | {"namespace": restricted}
-        if manifest["kind"] == "RoleBinding":
-            manifest["subjects"] = [manifest["subjects"][0] | {"namespace": restricted}]
-        path = PATHS[manifest["kind"]].format(restricted)
-        stored = control_plane.api.create(path, manifest, dry_run=True)
-        # Pods are created once and never compared; admission adds tolerations to them.
-        assert manifest["kind"] == "Pod" or is_applied(manifest, stored), manifest["kind"]
+        check_accepted(control_plane, restricted, manifest)
+
+
+@pytest.mark.parametrize(
+    ("flagship", "without"),
+    [
+        ({"weights": {"secretRef": "hub"}}, set()),
+        ({"weights": {"cache": "PersistentVolumeClaim", "claimName": "models"}}, VOLUMES),
+        ({"weights": {"cache": "Ephemeral"}}, VOLUMES),
+        ({"model": HUB | {"uri": "pvc://models/glm"}}, VOLUMES),
+        ({"model": HUB | {"uri": "file:///data/glm"}}, set()),
+    ],
+    ids=["on the node", "in a claim", "ephemeral", "of a claim", "folder of the node"],
+)
+def test_every_object_of_weights_is_accepted_as_it_is(
+    control_plane: ControlPlane, restricted: str, flagship: dict[str, Any], without: set[str]
+) -> None:
+    objects = with_weights(**flagship)
+    assert {one["kind"] for one in objects} == set(WEIGHTS_PATHS) - without
+    for manifest in objects:
+        check_accepted(control_plane, restricted, manifest)
+
+
+def check_accepted(control_plane: ControlPlane, namespace: str, manifest: dict[str, Any]) -> None:
+    """The API server takes an object, and does not need it to be written again."""
+    if "namespace" in manifest["metadata"]:
+        manifest["metadata"] = manifest["metadata"] | {"namespace": namespace}
+    if manifest["kind"] == "RoleBinding":
+        manifest["subjects"] = [manifest["subjects"][0] | {"namespace": namespace}]
+    path = WEIGHTS_PATHS[manifest["kind"]].format(namespace)
+    stored = control_plane.api.create(path, manifest, dry_run=True)
+    # Pods are created once and never compared; admission adds tolerations to them.
+    assert manifest["kind"] == "Pod" or is_applied(manifest, stored), manifest["kind"]
+    if manifest["kind"] == "Job":
+        check_pod_of_job(control_plane, namespace, manifest)
+
+
+def check_pod_of_job(control_plane: ControlPlane, namespace: str, job: dict[str, Any]) -> None:
+    """Pod Security refuses no Job: only its pods."""
+    template = job["spec"]["template"]
+    pod = {"metadata": {"name": "of-a-job", **template["metadata"]}, "spec": template["spec"]}
+    control_plane.api.create(PATHS["Pod"].format(namespace), pod, dry_run=True)

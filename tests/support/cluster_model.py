@@ -341,7 +341,9 @@ class ModelCluster:
         for claim in (one["persistentVolumeClaim"]["claimName"] for one in volume):
             if task.node and ("PersistentVolumeClaim", claim) not in self.children:
                 raise Conflict(f"Job {meta['name']} needs the claim {claim}, which is not there")
-        self.jobs[meta["name"]] = WeightsJob(meta["name"], f"uid-{meta['name']}", task, self.now)
+        uid = f"uid-{meta['name']}"
+        job = WeightsJob(meta["name"], uid, task, self.now, waiting_since=self.now)
+        self.jobs[meta["name"]] = job
         if task.kind is TaskKind.FETCH:
             self.fetched.append((task.node, task.key))
 
@@ -353,14 +355,20 @@ class ModelCluster:
         if job.phase not in (JobPhase.WAITING, JobPhase.RUNNING):
             return
         if self.now - job.created_at < FETCH_SECONDS:
-            self.jobs[job.name] = replace(job, phase=JobPhase.RUNNING)
+            self.jobs[job.name] = replace(job, phase=JobPhase.RUNNING, waiting_since=None)
             return
         reason = self.failing.get(job.task.node, "")
         phase = JobPhase.FAILED if reason else JobPhase.DONE
         told = self.facts if job.task.kind is TaskKind.READ else None
         message = f"{reason} it is." if reason else ""
         self.jobs[job.name] = replace(
-            job, phase=phase, finished_at=self.now, facts=told, reason=reason, message=message
+            job,
+            phase=phase,
+            waiting_since=None,
+            finished_at=self.now,
+            facts=told,
+            reason=reason,
+            message=message,
         )
 
     def _verify(self, name: str) -> None:

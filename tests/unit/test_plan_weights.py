@@ -245,6 +245,61 @@ def test_a_copy_that_vanished_is_fetched_again_without_a_new_pod() -> None:
     assert list(made.pods) == [name]
 
 
+def test_a_copy_that_vanished_from_a_claim_is_fetched_again() -> None:
+    weights = {"cache": "PersistentVolumeClaim", "claimName": "models"}
+    made = settled(1, flagship=None, flash=SMALL | OFF | {"weights": weights})
+    made.advance(100)
+    lacks = "failed to create subPath directory for volumeMount"
+    (name,) = made.pods
+    made.change(
+        name, waiting_reason="CreateContainerConfigError", waiting_message=lacks, container_id=""
+    )
+    made.reconcile()
+    assert [one.task.attempt for one in jobs(made, TaskKind.FETCH)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("pod", "told"),
+    [("", "kubectl describe job vision-weights-"), ("p", "kubectl describe pod p says")],
+    ids=["no pod was made", "its pod does not start"],
+)
+def test_a_job_that_does_not_start_says_where_to_look_after_half_a_minute(
+    pod: str, told: str
+) -> None:
+    made = cluster(1, flagship=None, flash=SMALL | OFF)
+    advance_until(made, TaskKind.FETCH)
+    (job,) = jobs(made, TaskKind.FETCH)
+    made.jobs[job.name] = replace(job, pod=pod)
+    made.now += 29
+    result = made.reconcile()
+    assert told not in condition(made, "FlashAvailable")["message"]
+    assert result.requeue_after_seconds == 1
+    made.now += 1
+    made.reconcile()
+    found = condition(made, "FlashAvailable")
+    assert (found["reason"], told in found["message"]) == (reasons.WEIGHTS_JOB_BLOCKED, True)
+
+
+def test_a_claim_that_somebody_deleted_is_made_again_with_its_volume() -> None:
+    made = settled(1, flagship=None, flash=SMALL | OFF)
+    before = set(made.children)
+    for claim in child(made, "PersistentVolumeClaim"):
+        claim["metadata"]["deletionTimestamp"] = "2026-11-25T07:00:00Z"
+    # The pod of the Job that is done holds the claim, and so does the replica until it ends.
+    done = jobs(made, TaskKind.FETCH)
+    made.reconcile()
+    assert not set(made.jobs) & {one.name for one in done}
+    made.reconcile()
+    assert [one.phase for one in jobs(made, TaskKind.FETCH)] == [JobPhase.WAITING]
+    for claim in child(made, "PersistentVolumeClaim"):
+        del made.children["PersistentVolumeClaim", claim["metadata"]["name"]]
+    for volume in child(made, "PersistentVolume"):
+        volume["status"] = {"phase": "Released"}
+    made.settle()
+    assert set(made.children) == before
+    assert not any("status" in volume for volume in child(made, "PersistentVolume"))
+
+
 # Rollouts.
 
 

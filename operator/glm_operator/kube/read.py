@@ -24,6 +24,7 @@ from glm_operator.kube.resources import (
     POD,
     RESOURCE_QUOTA,
     RESOURCE_SLICE,
+    VOLUME_CLAIM,
 )
 from glm_operator.kube.weights import weights_jobs
 from glm_operator.manifests.gateway import gateway_name
@@ -74,10 +75,13 @@ async def read_owned(cluster: Cluster, raw: Mapping[str, Any]) -> Reading:
     kinds = (POD, CONTROLLER_REVISION, *CHILDREN)
     limits, volumes, pods, revisions, *children = await asyncio.gather(
         read_limits(cluster, metadata["namespace"]),
-        read_volumes(cluster, parsed, uid),
+        _volumes_in_use(cluster, parsed, uid),
         *(cluster.find(kind, metadata["namespace"], labels=labels) for kind in kinds),
     )
     by_kind = dict(zip(CHILDREN, children, strict=True))
+    if not volumes and any(convert.is_owned(item, uid) for item in by_kind[VOLUME_CLAIM]):
+        # Left by weights that lay on nodes before the object was changed.
+        volumes = await read_volumes(cluster, uid)
     observed = Observed(
         object=parsed,
         uid=uid,
@@ -105,11 +109,18 @@ async def read_owned(cluster: Cluster, raw: Mapping[str, Any]) -> Reading:
     return Reading(observed, gateway_pods(pods, observed))
 
 
-async def read_volumes(cluster: Cluster, parsed: GLMDeployment, uid: str) -> list[dict[str, Any]]:
-    """The node volumes of an object. Nothing is asked where its weights never lie on nodes."""
+async def _volumes_in_use(
+    cluster: Cluster, parsed: GLMDeployment, uid: str
+) -> list[dict[str, Any]]:
+    """The node volumes of an object, where its weights may lie on nodes as its tiers are now."""
     tiers = [tier for _, tier in parsed.spec.tiers.items()]
     if not any(tier.model.uri.startswith(("hf://", "file://")) for tier in tiers):
         return []
+    return await read_volumes(cluster, uid)
+
+
+async def read_volumes(cluster: Cluster, uid: str) -> list[dict[str, Any]]:
+    """The node volumes of an object."""
     try:
         return await cluster.find(PERSISTENT_VOLUME, labels=f"{names.LABEL_OWNER}={uid}")
     except RefusedError as error:

@@ -9,33 +9,27 @@ from typing import Any
 from glm_operator.api import names
 from glm_operator.kube import convert
 from glm_operator.manifests.weights import CONTAINER
-from glm_operator.manifests.weights_task import WeightsTask
+from glm_operator.manifests.weights_task import TaskKind, WeightsTask
 from glm_operator.plan import times
 from glm_operator.plan.observed import JobPhase, WeightsJob
 
 Raw = Mapping[str, Any]
-LABEL_JOB = "batch.kubernetes.io/job-name"
-"""Set by the Job's controller on its pods."""
-LABEL_COMPONENT = "app.kubernetes.io/component"
-COMPONENT = "weights"
 CREATING = ("", "ContainerCreating", "PodInitializing")
 """Waiting reasons that say nothing is wrong yet."""
 
 
-def is_weights(pod: Raw) -> bool:
-    """Whether a pod is one of a weights Job."""
-    return bool((pod["metadata"].get("labels") or {}).get(LABEL_COMPONENT) == COMPONENT)
+def weights_jobs(jobs: Iterable[Raw], pods: Sequence[Raw], uid: str) -> tuple[WeightsJob, ...]:
+    """The weights Jobs of the object of a uid. A Job whose task cannot be read is not ours.
 
-
-def weights_jobs(jobs: Iterable[Raw], pods: Iterable[Raw], uid: str) -> tuple[WeightsJob, ...]:
-    """The weights Jobs of the object of a uid. A Job whose task cannot be read is not ours."""
-    by_job: dict[str, list[Raw]] = {}
-    for pod in pods:
-        if is_weights(pod):
-            by_job.setdefault(pod["metadata"]["labels"].get(LABEL_JOB, ""), []).append(pod)
+    Anybody in the namespace may label a pod: those of a Job are the ones that it controls.
+    """
     owned = (job for job in jobs if convert.is_owned(job, uid))
-    found = (_job(job, by_job.get(job["metadata"]["name"], ())) for job in owned)
+    found = (_job(job, _pods_of(job, pods)) for job in owned)
     return tuple(job for job in found if job is not None)
+
+
+def _pods_of(job: Raw, pods: Iterable[Raw]) -> list[Raw]:
+    return [pod for pod in pods if convert.is_owned(pod, job["metadata"]["uid"])]
 
 
 def _job(job: Raw, pods: Sequence[Raw]) -> WeightsJob | None:
@@ -46,6 +40,9 @@ def _job(job: Raw, pods: Sequence[Raw]) -> WeightsJob | None:
     newest = max(pods, key=lambda one: str(one["metadata"]["creationTimestamp"]), default={})
     told = _result(newest)
     phase = _phase(job, newest)
+    if phase is JobPhase.DONE and task.kind is TaskKind.READ and _facts(told) is None:
+        # Its pod was removed before anybody looked: it has to be read again.
+        phase, told = JobPhase.FAILED, {"message": "what it read is lost with its pod"}
     failed = phase is JobPhase.FAILED
     return WeightsJob(
         name=metadata["name"],
@@ -56,12 +53,13 @@ def _job(job: Raw, pods: Sequence[Raw]) -> WeightsJob | None:
         pod=newest.get("metadata", {}).get("name", ""),
         node=str(newest.get("spec", {}).get("nodeName") or ""),
         ip=newest.get("status", {}).get("podIP", "") if phase is JobPhase.RUNNING else "",
+        waiting_since=_waiting_since(job, newest) if phase is JobPhase.WAITING else None,
         finished_at=_finished_at(job),
         blocked=_blocked(newest) if phase is JobPhase.WAITING else "",
         reason=str(told.get("reason", "")) if failed else "",
         message=(_text(told) or _failure(job, newest)) if failed else "",
         bytes=_whole(told.get("bytes")),
-        facts=told["facts"] if isinstance(told.get("facts"), dict) else None,
+        facts=_facts(told),
         terminating="deletionTimestamp" in metadata,
     )
 
@@ -70,7 +68,7 @@ def _task(metadata: Raw) -> WeightsTask | None:
     note = (metadata.get("annotations") or {}).get(names.ANNOTATION_TASK, "")
     try:
         return WeightsTask.from_data(json.loads(note))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -81,6 +79,13 @@ def _phase(job: Raw, pod: Raw) -> JobPhase:
         return JobPhase.FAILED
     state = _container(pod).get("state") or {}
     return JobPhase.RUNNING if "running" in state else JobPhase.WAITING
+
+
+def _waiting_since(job: Raw, pod: Raw) -> float | None:
+    """Since when a pod is to start, or to be made; None while the Job waits before another one."""
+    if "terminated" in (_container(pod).get("state") or {}):
+        return None
+    return times.from_text((pod or job)["metadata"]["creationTimestamp"])
 
 
 def _finished_at(job: Raw) -> float | None:
@@ -102,6 +107,11 @@ def _result(pod: Raw) -> Raw:
     except (ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}
+
+
+def _facts(told: Raw) -> dict[str, Any] | None:
+    facts = told.get("facts")
+    return facts if isinstance(facts, dict) else None
 
 
 def _text(told: Raw) -> str:

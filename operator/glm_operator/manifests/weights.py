@@ -100,7 +100,6 @@ def node_volume(
             "capacity": {"storage": NOMINAL_STORAGE},
             "accessModes": ["ReadWriteOnce"],
             "persistentVolumeReclaimPolicy": "Retain",
-            "storageClassName": "",
             "volumeMode": "Filesystem",
             "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", **claim},
             "local": {"path": path},
@@ -194,12 +193,13 @@ def _pod(owner: Owner, task: WeightsTask, setting: JobSetting) -> dict[str, Any]
 def _source(owner: Owner, task: WeightsTask) -> dict[str, Any] | None:
     """The claim that a task works on; None where it needs none."""
     writes = task.kind is TaskKind.FETCH
+    only = {} if writes else {"readOnly": True}
     if task.claim:
-        return {"claimName": task.claim, "readOnly": not writes}
+        return {"claimName": task.claim, **only}
     if not task.node:
         return None
     use = COPIES if writes else task.uri
-    return {"claimName": claim_name(owner.name, task.node, use), "readOnly": not writes}
+    return {"claimName": claim_name(owner.name, task.node, use), **only}
 
 
 def _container(task: WeightsTask, setting: JobSetting) -> dict[str, Any]:

@@ -59,8 +59,12 @@ class WeightsTask:
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Self:
         """Read what `to_data` gave; raises ValueError, KeyError or TypeError on anything else."""
-        known = {item.name for item in fields(cls)}
-        values = {name: value for name, value in data.items() if name in known}
+        wanted = {item.name: int if item.name == "attempt" else str for item in fields(cls)}
+        if not isinstance(data, Mapping):
+            raise TypeError("a task is no object")
+        values = {name: value for name, value in data.items() if name in wanted}
+        if not all(isinstance(value, wanted[name]) for name, value in values.items()):
+            raise TypeError("a part of a task is of another type")
         return cls(**values | {"kind": TaskKind(data["kind"])})
 
 

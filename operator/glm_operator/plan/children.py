@@ -21,7 +21,7 @@ from glm_operator.plan.observed import Revision
 from glm_operator.plan.resolve import read_record
 from glm_operator.plan.scene import Scene
 from glm_operator.plan.tier import TierPlan
-from glm_operator.plan.weights_children import CREATED_ONCE, weights_manifests
+from glm_operator.plan.weights_children import CREATED_ONCE, spent, weights_manifests
 
 GATEWAYS = f"{names.MANAGER}-gateway"
 SERVICES = f"{names.MANAGER}-services"
@@ -215,6 +215,7 @@ def deletions(scene: Scene, tiers: Sequence[TierPlan], fetches: Fetches) -> list
         return []
     parts = (*_desired(scene, tiers), *_weights(scene, fetches))
     wanted = {(manifest["kind"], manifest["metadata"]["name"]) for manifest, _ in parts}
+    wanted -= spent(scene)
     stale = [
         DeleteChild(str(live["apiVersion"]), kind, name)
         for (kind, name), live in sorted(scene.observed.children.items())

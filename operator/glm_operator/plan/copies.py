@@ -109,7 +109,7 @@ def _copy(scene: Scene, wanted: TierTask) -> Copy:
         when = f"; tried again at {times.to_text(again)}" if again is not None else ""
         message = f"{job.message.rstrip('.')}{when}"
         return Copy(tier, place, CopyState.FAILED, uri, 0, 0, 0, job_reason(job), message, again)
-    blocked = job.blocked.rstrip(".")
+    blocked = scene.stock.blocked(job).rstrip(".")
     reason = reasons.WEIGHTS_JOB_BLOCKED if blocked else ""
     if job.phase is JobPhase.WAITING or job.progress is None:
         return Copy(tier, place, CopyState.WAITING, uri, reason=reason, message=blocked)

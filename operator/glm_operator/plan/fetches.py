@@ -164,6 +164,7 @@ def _use(
 
 
 def _wake_at(scene: Scene, tiers: Sequence[TierPlan], tasks: Iterable[TierTask]) -> Iterator[float]:
-    times = [scene.stock.changes_at(one.task) for one in tasks]
+    found = [one.task for one in tasks]
+    times = [at(task) for task in found for at in (scene.stock.changes_at, scene.stock.looked_at)]
     times += [tier.course.retry_at for tier in tiers]
     yield from (at for at in times if at is not None)

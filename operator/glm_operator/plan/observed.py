@@ -146,7 +146,8 @@ class WeightsJob:
     """The node that its pod is bound to."""
     ip: str = ""
     """Address of its running pod."""
-    started_at: float | None = None
+    waiting_since: float | None = None
+    """Since when its pod is to start, or to be made where it has none; None: it does not wait."""
     finished_at: float | None = None
     blocked: str = ""
     """Why its pod does not start, as a sentence of the scheduler or the kubelet."""

@@ -64,7 +64,7 @@ def read(
         believed = spec.weights.pre_pull is PrePull.DISABLED
         commit = str(job.facts.get("commit", ""))
         return Reading(job.task, None if believed else job.facts, commit)
-    lacks, reason = _wait(spec, job)
+    lacks, reason = _wait(spec, job, "" if job is None else stock.blocked(job))
     return Reading(stock.due(task), None, "", lacks, reason, stock.retry_at(task))
 
 
@@ -130,14 +130,14 @@ def _first_node(kinds: Kinds, constraints: Constraints) -> Node | None:
     return min(fine, key=lambda one: one.name, default=None)
 
 
-def _wait(spec: AnyTier, job: WeightsJob | None) -> tuple[str, str]:
+def _wait(spec: AnyTier, job: WeightsJob | None, blocked: str) -> tuple[str, str]:
     """Why the tier waits for its checkpoint to be read, and the reason."""
     uri = spec.model.uri
-    if job is None or (job.phase is not JobPhase.FAILED and not job.blocked):
+    if job is None or (job.phase is not JobPhase.FAILED and not blocked):
         return f"waits until its checkpoint {uri} is read", reasons.READING_CHECKPOINT
     if job.phase is not JobPhase.FAILED:
         lacks = f"waits until its checkpoint {uri} is read, and {job.name} cannot start"
-        return f"{lacks}: {job.blocked.rstrip('.')}", reasons.WEIGHTS_JOB_BLOCKED
+        return f"{lacks}: {blocked.rstrip('.')}", reasons.WEIGHTS_JOB_BLOCKED
     return f"cannot begin: {job.message.rstrip('.')}", job_reason(job)
 
 

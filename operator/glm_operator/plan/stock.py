@@ -14,6 +14,8 @@ from glm_operator.plan.observed import JobPhase, Node, Replica, WeightsJob
 
 RETRY_BASE_SECONDS, RETRY_LIMIT_SECONDS = 30.0, 600.0
 """How long a weights Job that failed waits for its next try: doubling, at most."""
+STALLED_SECONDS = 30.0
+"""A pod starts within seconds. What keeps it longer is in its events, which are not read."""
 LOST_SECONDS = 45.0
 """The kubelet tries a container that lacks its copy this often; sooner it is not fetched again."""
 HUB, NODE_PATH, CLAIM_PATH = "hf://", "file://", "pvc://"
@@ -44,7 +46,9 @@ class Stock:
         for job in sorted(jobs, key=lambda one: (one.task.attempt, one.created_at)):
             if not job.terminating and _is_of_node(job.task, nodes):
                 self._newest[job.task.identity] = job
-        self._bare = {one.node for one in replicas if lacks_copy(one)}
+        bare = {one.node for one in replicas if lacks_copy(one)}
+        # A copy in the user's claim is of no node.
+        self._bare = bare | {""} if bare else bare
 
     @property
     def jobs(self) -> tuple[WeightsJob, ...]:
@@ -93,6 +97,28 @@ class Stock:
         moving = (job.task.node for job in jobs if job.phase is not JobPhase.FAILED)
         refused = frozenset(job.task.node for job in jobs if _is_refused(job))
         return Holders(False, held, frozenset(moving) - held, refused)
+
+    def looked_at(self, task: WeightsTask) -> float | None:
+        """When a Job that waits for its pod counts as blocked; None where it does not wait."""
+        job = self.job(task)
+        since = None if job is None else job.waiting_since
+        stalled = None if since is None else since + STALLED_SECONDS
+        return stalled if stalled is not None and stalled > self._now else None
+
+    def blocked(self, job: WeightsJob) -> str:
+        """Why the pod of a Job does not start, as a sentence; empty: it will, or it has."""
+        since = job.waiting_since
+        if job.blocked or since is None or self._now < since + STALLED_SECONDS:
+            return job.blocked
+        if not job.pod:
+            return (
+                f"no pod has been created for Job {job.name}: kubectl describe job {job.name} says"
+                " why, such as a quota of the namespace"
+            )
+        return (
+            f"pod {job.pod} has not started yet: kubectl describe pod {job.pod} says what it waits"
+            " for, such as its image, or the node agent that makes the folder of its volume"
+        )
 
     def is_over(self, job: WeightsJob) -> bool:
         """Whether a Job failed and its time to wait is over: nothing is learnt from it any more."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from glm_operator.catalog import gpus
@@ -18,12 +18,13 @@ from glm_operator.manifests.weights import (
 )
 from glm_operator.manifests.weights_mount import compile_folder
 from glm_operator.plan.fetches import Fetches, TierTask, Volume
-from glm_operator.plan.observed import Node
+from glm_operator.plan.observed import JobPhase, Node
 from glm_operator.plan.resolve import tolerations_of
 from glm_operator.plan.scene import Scene
 
 HOSTNAME = "kubernetes.io/hostname"
 """The label that volumes are bound to nodes by; it may differ from the node's name."""
+ENDED = (JobPhase.DONE, JobPhase.FAILED)
 CREATED_ONCE = ("Job", "PersistentVolumeClaim")
 """Kinds that cannot be changed: what they are for is in their names."""
 
@@ -37,6 +38,33 @@ def weights_manifests(scene: Scene, wanted: Fetches) -> Iterator[dict[str, Any]]
             yield node_claim(scene.owner, volume.node, use)
     for one in wanted.tasks:
         yield weights_job(scene.owner, one.task, _setting(scene, one))
+
+
+def spent(scene: Scene) -> set[tuple[str, str]]:
+    """Kind and name of what is wanted, and has to go before it can be of use again.
+
+    A claim that somebody deletes goes once no pod uses it, not even one of a Job that is over. Its
+    volume takes no other claim, not even one of the same name.
+    """
+    children = scene.observed.children
+    going = {
+        name
+        for (kind, name), live in children.items()
+        if kind == "PersistentVolumeClaim" and "deletionTimestamp" in live["metadata"]
+    }
+    over = {job.name for job in scene.observed.weights if job.phase in ENDED}
+    return {
+        (kind, name)
+        for (kind, name), live in children.items()
+        if (kind == "PersistentVolume" and live.get("status", {}).get("phase") == "Released")
+        or (kind == "Job" and name in over and not going.isdisjoint(_claims(live)))
+    }
+
+
+def _claims(job: Mapping[str, Any]) -> Iterator[str]:
+    """The claims that a Job's pods use."""
+    for volume in job["spec"]["template"]["spec"].get("volumes") or ():
+        yield (volume.get("persistentVolumeClaim") or {}).get("claimName", "")
 
 
 def _uses(volume: Volume, node: Node) -> Iterator[tuple[str, list[str]]]:

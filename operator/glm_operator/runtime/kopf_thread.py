@@ -27,6 +27,8 @@ START_SECONDS = 5.0
 """kopf is at work after this; its tasks are made at once."""
 ORCHESTRATOR = "multidimensional multitasker"
 """kopf's name for the task under which its watches run, and which ends with the first of them."""
+OTHERS_HAVE_MANY = ("pods", "jobs", "persistentvolumeclaims")
+"""Kinds of which a cluster may have tens of thousands: the API server sends us ours only."""
 IDENTITY: Any = names.MANAGER
 """kopf's name for itself among its peers, which are never used."""
 
@@ -50,7 +52,8 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.watching.connect_timeout = 10
     settings.watching.reconnect_backoff = 1.0
     settings.watching.chunk_size = 500
-    settings.watching.label_selectors["pods"] = f"app.kubernetes.io/managed-by={names.MANAGER}"
+    for plural in OTHERS_HAVE_MANY:
+        settings.watching.label_selectors[plural] = f"app.kubernetes.io/managed-by={names.MANAGER}"
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
     settings.networking.error_backoffs = Patience()

@@ -49,7 +49,7 @@ def parse_progress(raw: Any) -> Progress:
             total_bytes=_count(raw["totalBytes"]),
             bytes_per_second=_count(raw["bytesPerSecond"]),
         )
-    except (KeyError, TypeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"/state is not of the agreed shape: {error!r}") from error
 
 
