@@ -115,6 +115,21 @@ def test_where_the_weights_are(uri: str, path: str, claim: str) -> None:
     assert (arguments.model_path(uri), arguments.claim_of(uri)) == (path, claim)
 
 
+@pytest.mark.parametrize(
+    ("uri", "path", "mounts"),
+    [
+        ("pvc://weights/glm/4.6v", "/weights/glm/4.6v", 1),
+        ("image:///models/flagship", "/models/flagship", 0),
+    ],
+)
+def test_a_claim_for_copies_of_the_hub_changes_no_other_address(
+    uri: str, path: str, mounts: int
+) -> None:
+    made = container(engine(uri=uri, cache_claim="copies"))
+    assert made["args"][:2] == ["--model", path]
+    assert sum(one["name"] == "weights" for one in made["volumeMounts"]) == mounts
+
+
 def test_a_claim_is_mounted_read_only() -> None:
     made = pod(engine(uri="pvc://weights/glm"))["spec"]
     source = {"claimName": "weights", "readOnly": True}

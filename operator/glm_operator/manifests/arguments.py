@@ -38,7 +38,7 @@ def model_path(uri: str, *, mounted: bool = False) -> str:
     `mounted`: a copy of the repository is.
     """
     scheme, _, rest = uri.partition("://")
-    if scheme == "file" or mounted:
+    if scheme == "file" or (scheme == "hf" and mounted):
         return WEIGHTS_MOUNT
     if scheme == "pvc":
         return f"{WEIGHTS_MOUNT}/{rest.partition('/')[2]}".rstrip("/")

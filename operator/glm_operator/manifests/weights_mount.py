@@ -61,7 +61,8 @@ def weights_mount(owner: Owner, spec: EngineSpec, node: str, gpu: str) -> Weight
     claim = arguments.claim_of(spec.uri)
     if claim:
         return WeightsMount(claim)
-    if spec.cache_claim:
+    # A claim is for copies of the hub: weights of other addresses lie where they are.
+    if spec.cache_claim and spec.uri.startswith("hf://"):
         return WeightsMount(spec.cache_claim, copy_folder(spec))
     if not node:
         return None

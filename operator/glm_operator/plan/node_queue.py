@@ -6,9 +6,9 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-Cost = tuple[int, int, int, int, int, str]
-"""How dear a node of a zone is to a demand: GPUs it lacks, holes lost, how far the weights are,
-GPUs left over, siblings, its name."""
+Cost = tuple[int, bool, int, int, int, int, str]
+"""How dear a node of a zone is to a demand: GPUs it lacks, whether it could not take the weights,
+holes lost, how far the weights are, GPUs left over, siblings, its name."""
 
 
 @dataclass(slots=True)

@@ -155,7 +155,12 @@ def _gives_way(
     short = _serving(kept, view) + len(old) < target.desired
     if leaving or (short and not _all_succeed(fleet, old, kept, target, view, room)):
         return None
-    swaps = (_swap(one, target.demand, room) for one in reversed(old))
+    holders = target.demand.holders
+    # One that drains goes on, then where the weights are: else each pass might prepare another.
+    order = sorted(
+        reversed(old), key=lambda one: (one.draining_since is None, holders.distance(one.node))
+    )
+    swaps = (_swap(one, target.demand, room) for one in order)
     return next((swap for swap in swaps if swap is not None), None)
 
 

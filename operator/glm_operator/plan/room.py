@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Iterable, Iterator, Sequence
 
 from glm_operator.plan.demand import Demand, Kept, Queued
-from glm_operator.plan.holders import Holders
+from glm_operator.plan.holders import HELD, REFUSED, Holders
 from glm_operator.plan.kinds import Kinds
 from glm_operator.plan.node_queue import Cost, NodeQueue
 from glm_operator.plan.observed import Node, Replica
@@ -237,7 +237,7 @@ class Room:
         """The cheapest of the demand's homes."""
         homes = demand.homes & self._well_hosts(demand) if demand.homes else frozenset()
         costs = (cost for _, cost in self._costs(demand, homes))
-        return min((one for one in costs if not (roomy and one[0])), default=None)
+        return min((one for one in costs if not (roomy and (one[0] or one[1]))), default=None)
 
     def _best(self, demand: Demand) -> Cost | None:
         """The cheapest node: zones with fewer siblings first where no hole is lost by that."""
@@ -246,8 +246,8 @@ class Room:
             while heap and not self._is_true(heap[0], demand):
                 heapq.heappop(heap)
             if heap:
-                lacking, lost, *_ = cost = heap[0]
-                rank = lacking, lost, self._in_zone.get((zone, demand.tier), 0)
+                lacking, refused, lost, *_ = cost = heap[0]
+                rank = lacking, refused, lost, self._in_zone.get((zone, demand.tier), 0)
                 if best is None or (rank, cost) < best:
                     best = rank, cost
         return best[1] if best else None
@@ -331,12 +331,12 @@ class Room:
             free = unkept - held.get(name, 0)
             left = free - gpus
             if left < 0:
-                yield self._zones[name], (-left, 0, 0, 0, 0, name)
+                yield self._zones[name], (-left, False, 0, 0, 0, 0, name)
                 continue
             lost = free // hole - left // hole if hole else 0
-            far = 0 if holders.everywhere else holders.distance(name)
+            far = HELD if holders.everywhere else holders.distance(name)
             siblings = self._on_node.get((name, tier), 0)
-            yield self._zones[name], (0, lost, far, left, siblings, name)
+            yield self._zones[name], (0, far == REFUSED, lost, far, left, siblings, name)
 
 
 NO_NODES = Kinds(())
