@@ -96,6 +96,7 @@ def _start(api: ApiServer, namespace: str, node: Json) -> Json:
         stored["metadata"]["uid"],
         stored["metadata"]["generation"],
         nodes=nodes_of([node], []),
+        hypothetical=True,
     )
     actions = plan(observed, 0.0, Defaults(engine_image=OTHER_IMAGE)).actions
     for action in actions:
