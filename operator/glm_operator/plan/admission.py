@@ -18,7 +18,7 @@ from glm_operator.plan.newnodes import can_come, candidates
 from glm_operator.plan.observed import Replica, Revision
 from glm_operator.plan.order import Claim
 from glm_operator.plan.promises import promised
-from glm_operator.plan.reading import Reading, read
+from glm_operator.plan.reading import Reading, read, refusal
 from glm_operator.plan.replicas import is_finished
 from glm_operator.plan.resolve import Inputs, Records, Resolution, read_record, resolve
 from glm_operator.plan.room import Room
@@ -66,7 +66,7 @@ def _case(name: str, spec: AnyTier, scene: Scene, trial: Room) -> _Case:
     case = _Case(name, spec, resolution, reading=reading)
     replicas = scene.replicas(name)
     same = resolution.engine and any(one.revision == resolution.revision for one in replicas)
-    if resolution.recorded or same:
+    if (resolution.recorded or same) and not reading.lacks:
         return replace(case, begun=True)
     if reading.lacks:
         return replace(case, lacks=reading.lacks, reason=reading.reason)
@@ -128,7 +128,10 @@ def _reading(inputs: Inputs, records: Records, scene: Scene) -> Reading:
         return read(inputs.tier, scene.stock, scene.kinds, inputs.constraints, scene.defaults)
     engine, _ = read_record(record)
     facts = json.loads(engine.checkpoint) if engine.checkpoint else None
-    return Reading(facts=facts, commit=engine.model_revision)
+    known = Reading(facts=facts, commit=engine.model_revision)
+    # What the platform allowed once it may allow no longer.
+    refused = refusal(engine.uri, engine.cache, scene.defaults)
+    return replace(known, lacks=refused.lacks, reason=refused.reason) if refused else known
 
 
 def _find_room(case: _Case, engine: EngineSpec, scene: Scene, trial: Room) -> _Case:
@@ -180,6 +183,8 @@ def _course(case: _Case, blocked: bool, waits: bool, scene: Scene) -> Course:
         return Course(resolution, None, "", lacks, case.reason, claims, *told)
     held = "" if before.hash == resolution.revision else lacks
     engine, _ = read_record(before)
+    if refusal(engine.uri, engine.cache, scene.defaults):
+        return Course(resolution, None, "", lacks, case.reason, claims, *told)
     return Course(resolution, engine, before.hash, held, case.reason, claims, *told)
 
 

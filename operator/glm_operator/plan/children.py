@@ -47,7 +47,9 @@ def _is_due(scene: Scene, manifest: dict[str, Any]) -> bool:
     """Whether a child has to be written."""
     kind = manifest["kind"]
     present = scene.observed.children.get((kind, manifest["metadata"]["name"]))
-    if present and (scene.mode is Mode.PAUSED or kind in CREATED_ONCE):
+    # What runs keeps its copies while it is paused too, and a copy that comes then is one of them.
+    frozen = scene.mode is Mode.PAUSED and kind != "PersistentVolume"
+    if present and (frozen or kind in CREATED_ONCE):
         return False
     return not is_applied(manifest, present)
 
@@ -212,9 +214,13 @@ def record_suffix(inputs: str) -> str:
 def deletions(scene: Scene, tiers: Sequence[TierPlan], fetches: Fetches) -> list[DeleteChild]:
     """Children that the object no longer asks for, and records too old to go back to."""
     if scene.mode is not Mode.LIVE:
-        return []
+        return _superseded(scene) if scene.mode is Mode.PAUSED else []
     parts = (*_desired(scene, tiers), *_weights(scene, fetches))
-    wanted = {(manifest["kind"], manifest["metadata"]["name"]) for manifest, _ in parts}
+    wanted = {
+        (manifest["kind"], manifest["metadata"]["name"])
+        for manifest, _ in parts
+        if not _is_outdated(scene, manifest)
+    }
     wanted -= spent(scene)
     stale = [
         DeleteChild(str(live["apiVersion"]), kind, name)
@@ -222,6 +228,25 @@ def deletions(scene: Scene, tiers: Sequence[TierPlan], fetches: Fetches) -> list
         if (kind, name) not in wanted
     ]
     return [*stale, *_old_records(scene, tiers)]
+
+
+def _superseded(scene: Scene) -> list[DeleteChild]:
+    """Weights Jobs after which another try came."""
+    newest = {job.name for job in scene.stock.jobs}
+    old = (one for one in scene.observed.weights if one.name not in newest)
+    return [DeleteChild("batch/v1", "Job", one.name) for one in old if not one.terminating]
+
+
+def _is_outdated(scene: Scene, manifest: dict[str, Any]) -> bool:
+    """Whether a Job whose pod cannot start would be made otherwise now: of another image, say.
+
+    Nothing of a Job can be changed. It is deleted, and the next pass makes it.
+    """
+    name = manifest["metadata"]["name"]
+    blocked = {one.name for one in scene.stock.jobs if scene.stock.blocked(one)}
+    if manifest["kind"] != "Job" or name not in blocked:
+        return False
+    return not is_applied(manifest, scene.observed.children.get(("Job", name)))
 
 
 def _old_records(scene: Scene, tiers: Sequence[TierPlan]) -> Iterator[DeleteChild]:

@@ -93,7 +93,9 @@ class Copy:
 
 def copies(scene: Scene, wanted: Fetches) -> list[Copy]:
     """Every place that should hold weights, by tier and name."""
-    found = (_copy(scene, one) for one in wanted.tasks if one.task.kind is not TaskKind.READ)
+    told = [(one, _copy(scene, one)) for one in wanted.tasks if one.task.kind is not TaskKind.READ]
+    # What failed where nothing is to run any more is nobody's trouble.
+    found = (copy for one, copy in told if one.wanted or not copy.reason)
     return sorted(found, key=lambda one: (one.tier, one.place))
 
 

@@ -26,6 +26,8 @@ class TierTask:
 
     tier: str
     task: WeightsTask
+    wanted: bool = True
+    """Whether a replica is to come of it, or runs on it; else it is only remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +57,40 @@ def fetches(scene: Scene, tiers: Sequence[TierPlan], room: Room) -> Fetches:
     """What should exist. `room`: what is left once every tier has its place."""
     if scene.mode is Mode.PLAN:
         # Nothing is created, and what there is stays.
-        kept = [TierTask("", job.task) for job in scene.stock.jobs]
-        return Fetches(tuple(kept), tuple(_volumes(scene, tiers, kept)))
-    tasks: dict[WeightsTask, TierTask] = {}
-    for tier in tiers:
-        for task in _tasks(scene, tier, room):
-            tasks.setdefault(task.identity, TierTask(tier.name, task))
-    found = tuple(tasks.values())
+        kept = tuple(one for tier in tiers for one in _kept(scene, tier))
+        return Fetches(kept)
+    found = _once(one for tier in tiers for one in _tasks(scene, tier, room))
     return Fetches(
         found, tuple(_volumes(scene, tiers, found)), tuple(_wake_at(scene, tiers, found))
     )
 
 
-def _tasks(scene: Scene, tier: TierPlan, room: Room) -> Iterator[WeightsTask]:
+def _once(tasks: Iterable[TierTask]) -> tuple[TierTask, ...]:
+    """Each task once for each tier, and of one checkpoint at one place the same for all tiers."""
+    first: dict[WeightsTask, WeightsTask] = {}
+    found: dict[tuple[str, WeightsTask], TierTask] = {}
+    for one in sorted(tasks, key=lambda one: not one.wanted):
+        task = first.setdefault(one.task.identity, one.task)
+        found.setdefault((one.tier, task), replace(one, task=task))
+    return tuple(found.values())
+
+
+def _tasks(scene: Scene, tier: TierPlan, room: Room) -> Iterator[TierTask]:
     """The tasks of one tier, the most urgent first."""
     if tier.course.read is not None and not tier.course.resolution.recorded:
-        yield tier.course.read
+        yield TierTask(tier.name, tier.course.read)
     engine = tier.course.engine
     if engine is not None and is_fetched(engine):
-        yield from _planned(scene, tier, engine)
-        yield from _ahead(scene, tier, engine, room)
-    for _, one in _engines(scene, tier):
-        yield from (job.task for job in _jobs_of(scene, one) if not scene.stock.is_over(job))
+        planned = (*_planned(scene, tier, engine), *_ahead(scene, tier, engine, room))
+        yield from (TierTask(tier.name, task) for task in planned)
+    yield from _kept(scene, tier)
+
+
+def _kept(scene: Scene, tier: TierPlan) -> Iterator[TierTask]:
+    """What Jobs brought, or learnt, for what the tier is brought to and for all that runs."""
+    for _, engine in _engines(scene, tier):
+        jobs = (one for one in _jobs_of(scene, engine) if not scene.stock.is_over(one))
+        yield from (TierTask(tier.name, job.task, wanted=False) for job in jobs)
 
 
 def _planned(scene: Scene, tier: TierPlan, engine: EngineSpec) -> Iterator[WeightsTask]:
@@ -132,14 +146,30 @@ def _volumes(
         if one.task.node:
             keys = wanted.setdefault((one.task.node, _folder(one.task.uri)), {})
             keys.update({one.task.key: []} if one.task.kind is TaskKind.FETCH else {})
-    for tier in tiers:
-        for revision, engine in _engines(scene, tier):
-            if is_on_node(engine):
-                _use(wanted, [one for one in tier.fleet.all if one.revision == revision], engine)
+    for engine, replicas in (*_running(scene, tiers), *_leaving(scene, tiers)):
+        if is_on_node(engine):
+            _use(wanted, replicas, engine)
     for (node, uri), by_key in sorted(wanted.items()):
         if node in scene.view.nodes:
             used = tuple(engine for engines in by_key.values() for engine in engines)
             yield Volume(node, uri, tuple(sorted(by_key)), used)
+
+
+def _running(scene: Scene, tiers: Sequence[TierPlan]) -> Iterator[tuple[EngineSpec, list[Replica]]]:
+    for tier in tiers:
+        for revision, engine in _engines(scene, tier):
+            yield engine, [one for one in tier.fleet.all if one.revision == revision]
+
+
+def _leaving(scene: Scene, tiers: Sequence[TierPlan]) -> Iterator[tuple[EngineSpec, list[Replica]]]:
+    """Replicas of tiers that the object has no more: while they drain, or it is paused."""
+    present = {tier.name for tier in tiers}
+    for record in (one for one in scene.observed.revisions if one.tier not in present):
+        engine, _ = read_record(record)
+        replicas = scene.replicas(record.tier)
+        mine = [one for one in replicas if one.revision == record.hash and not is_finished(one)]
+        if mine and is_fetched(engine):
+            yield engine, mine
 
 
 def _folder(uri: str) -> str:

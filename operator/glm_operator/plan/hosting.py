@@ -135,8 +135,12 @@ def ask_of(engine: EngineSpec) -> Ask:
 
 def checkpoint_of(engine: EngineSpec) -> catalog.Checkpoint:
     """The model of a recorded engine as its checkpoint has it, else as the preset does."""
-    form = catalog.Format(engine.quantization, engine.group_size)
-    return catalog.adapted(catalog.get(engine.preset), form, engine.checkpoint)
+    model, form = catalog.get(engine.preset), catalog.Format(engine.quantization, engine.group_size)
+    try:
+        return catalog.adapted(model, form, engine.checkpoint)
+    except catalog.CheckpointRefused:
+        # Another version accepted it: what runs must not end the plan of its object.
+        return catalog.Checkpoint(model, form, 0)
 
 
 def can_be_hosted(engine: EngineSpec, nodes: Iterable[Node]) -> bool:

@@ -23,7 +23,7 @@ from glm_operator.plan.rollout import View
 from glm_operator.plan.room import Room
 from glm_operator.plan.scene import Scene, in_order, rank_of
 from glm_operator.plan.status import status
-from glm_operator.plan.stock import Stock
+from glm_operator.plan.stock import Stock, bare_places
 from glm_operator.plan.tier import Course, TierPlan, TierPlanner
 
 LEAVING_DRAIN_SECONDS = 300.0
@@ -63,7 +63,8 @@ def scene_of(observed: Observed, now: float, defaults: Defaults) -> Scene:
     owner = Owner(observed.object.name, observed.object.namespace, observed.uid)
     nodes = {node.name: node for node in observed.nodes}
     view = View(nodes, observed.gateways, now)
-    stock = Stock(observed.weights, nodes, observed.replicas, now, assumed=observed.hypothetical)
+    bare = bare_places(observed.replicas, observed.revisions)
+    stock = Stock(observed.weights, nodes, bare, now, assumed=observed.hypothetical)
     return Scene(observed, owner, defaults, view, Kinds(observed.nodes), stock)
 
 

@@ -51,7 +51,7 @@ def read(
     spec: AnyTier, stock: Stock, kinds: Kinds, constraints: Constraints, defaults: Defaults
 ) -> Reading:
     """What is known of the checkpoint of a tier that has no record yet."""
-    refused = refusal(spec, defaults)
+    refused = refusal(spec.model.uri, spec.weights.cache, defaults)
     if refused is not None:
         return refused
     if not _is_read(spec):
@@ -68,9 +68,14 @@ def read(
     return Reading(stock.due(task), None, "", lacks, reason, stock.retry_at(task))
 
 
-def refusal(spec: AnyTier, defaults: Defaults) -> Reading | None:
-    """What the platform does not allow; None: it allows all that the tier asks for."""
-    uri = spec.model.uri
+def refusal(uri: str, cache: str, defaults: Defaults) -> Reading | None:
+    """What the platform does not allow; None: it allows such weights.
+
+    Args:
+        uri: the address of the checkpoint.
+        cache: where a copy of it is kept, one of WeightsCache.
+        defaults: what the platform allows.
+    """
     path = uri.removeprefix(NODE_PATH)
     if path != uri and not any(_is_below(path, one) for one in defaults.node_paths):
         allowed = ", ".join(defaults.node_paths) or "none"
@@ -79,7 +84,7 @@ def refusal(spec: AnyTier, defaults: Defaults) -> Reading | None:
             " (weights.nodePaths of the chart): use hf:// or pvc://, or ask for this folder"
         )
         return Reading(lacks=lacks, reason=reasons.NODE_PATH_NOT_ALLOWED)
-    local = uri.startswith(HUB) and spec.weights.cache is WeightsCache.NODE_LOCAL
+    local = uri.startswith(HUB) and cache == WeightsCache.NODE_LOCAL
     if local and not defaults.node_local:
         lacks = (
             "asks for weights.cache NodeLocal, and the platform keeps no weights on its nodes"

@@ -10,7 +10,8 @@ from glm_operator.api.enums import WeightsCache
 from glm_operator.manifests.engine import EngineSpec
 from glm_operator.manifests.weights_task import TaskKind, WeightsTask
 from glm_operator.plan.holders import EVERYWHERE, Holders
-from glm_operator.plan.observed import JobPhase, Node, Replica, WeightsJob
+from glm_operator.plan.observed import JobPhase, Node, Replica, Revision, WeightsJob
+from glm_operator.plan.resolve import read_record
 
 RETRY_BASE_SECONDS, RETRY_LIMIT_SECONDS = 30.0, 600.0
 """How long a weights Job that failed waits for its next try: doubling, at most."""
@@ -18,6 +19,11 @@ STALLED_SECONDS = 30.0
 """A pod starts within seconds. What keeps it longer is in its events, which are not read."""
 LOST_SECONDS = 45.0
 """The kubelet tries a container that lacks its copy this often; sooner it is not fetched again."""
+BLOCKED_SECONDS = 60.0
+"""A pod that cannot start keeps replicas from other nodes no longer than this."""
+FORGET_SECONDS = 600.0
+"""How long a node that failed comes after others, once it may be tried again: forgotten at once,
+two nodes that both fail would take turns without ever waiting longer."""
 HUB, NODE_PATH, CLAIM_PATH = "hf://", "file://", "pvc://"
 
 
@@ -27,7 +33,7 @@ class Stock:
     Args:
         jobs: all weights Jobs of the object.
         nodes: the cluster's nodes by name.
-        replicas: the object's engine pods; one that lacks its copy says that it is lost.
+        bare: places and keys of copies that replicas do not find; see `bare_places`.
         now: seconds since the epoch.
         assumed: take all weights to be where they are needed.
     """
@@ -36,7 +42,7 @@ class Stock:
         self,
         jobs: Iterable[WeightsJob],
         nodes: Mapping[str, Node],
-        replicas: Iterable[Replica],
+        bare: frozenset[tuple[str, str]],
         now: float,
         *,
         assumed: bool = False,
@@ -46,9 +52,7 @@ class Stock:
         for job in sorted(jobs, key=lambda one: (one.task.attempt, one.created_at)):
             if not job.terminating and _is_of_node(job.task, nodes):
                 self._newest[job.task.identity] = job
-        bare = {one.node for one in replicas if lacks_copy(one)}
-        # A copy in the user's claim is of no node.
-        self._bare = bare | {""} if bare else bare
+        self._bare = bare
 
     @property
     def jobs(self) -> tuple[WeightsJob, ...]:
@@ -64,8 +68,8 @@ class Stock:
         job = self.job(task)
         if job is None:
             return task
-        over = self._is_lost(job) or self._is_stranded(job)
-        again = over or self._may_retry(job, task.secret)
+        over = self._is_lost(job) or self._is_stranded(job) or self._may_retry(job)
+        again = over or _is_corrected(job, task.secret)
         return replace(task, attempt=job.task.attempt + 1) if again else job.task
 
     def retry_at(self, task: WeightsTask) -> float | None:
@@ -74,11 +78,14 @@ class Stock:
         return _retry_at(job) if job is not None and job.phase is JobPhase.FAILED else None
 
     def changes_at(self, task: WeightsTask) -> float | None:
-        """When time alone changes what becomes of a task: a new try, or a copy that is lost."""
+        """When time alone changes what becomes of a task; None: it does not any more."""
         job = self.job(task)
-        if job is not None and self._lacks(job):
-            return _finished(job) + LOST_SECONDS
-        return self.retry_at(task)
+        if job is None:
+            return None
+        times = [_retry_at(job)] if job.phase is JobPhase.FAILED else []
+        times += [_lost_at(job)] if self._lacks(job) else []
+        times += [_waiting_since(job) + BLOCKED_SECONDS] if self._is_blocked(job) else []
+        return min((at for at in times if at > self._now), default=None)
 
     def is_done(self, task: WeightsTask) -> bool:
         """Whether a task is done, and what it brought is still there."""
@@ -94,9 +101,9 @@ class Stock:
             return EVERYWHERE if self.is_done(task) else Holders(everywhere=False)
         jobs = [job for job in self.jobs if brings(job.task, engine)]
         held = frozenset(job.task.node for job in jobs if self.is_done(job.task))
-        moving = (job.task.node for job in jobs if job.phase is not JobPhase.FAILED)
-        refused = frozenset(job.task.node for job in jobs if _is_refused(job))
-        return Holders(False, held, frozenset(moving) - held, refused)
+        moving = frozenset(job.task.node for job in jobs if self._is_moving(job))
+        refused = frozenset(job.task.node for job in jobs if self._is_refused(job))
+        return Holders(False, held, moving - held - refused, refused)
 
     def looked_at(self, task: WeightsTask) -> float | None:
         """When a Job that waits for its pod counts as blocked; None where it does not wait."""
@@ -121,12 +128,30 @@ class Stock:
         )
 
     def is_over(self, job: WeightsJob) -> bool:
-        """Whether a Job failed and its time to wait is over: nothing is learnt from it any more."""
+        """Whether nothing is learnt any more from a Job that failed, or cannot start."""
+        if job.phase is JobPhase.FAILED:
+            return self._now >= _retry_at(job) + FORGET_SECONDS
+        return self._is_stuck(job) and self._now >= _waiting_since(job) + FORGET_SECONDS
+
+    def _may_retry(self, job: WeightsJob) -> bool:
         return job.phase is JobPhase.FAILED and self._now >= _retry_at(job)
 
-    def _may_retry(self, job: WeightsJob, secret: str) -> bool:
-        failed = job.phase is JobPhase.FAILED
-        return failed and (self._now >= _retry_at(job) or job.task.secret != secret)
+    def _is_stuck(self, job: WeightsJob) -> bool:
+        return self._is_blocked(job) and self._now >= _waiting_since(job) + BLOCKED_SECONDS
+
+    def _is_blocked(self, job: WeightsJob) -> bool:
+        waits = job.phase is JobPhase.WAITING and bool(job.task.node)
+        return waits and bool(self.blocked(job))
+
+    def _is_moving(self, job: WeightsJob) -> bool:
+        """Whether a copy comes to a node; on a node that is not well it may never come."""
+        node = self._nodes.get(job.task.node)
+        return job.phase is not JobPhase.FAILED and node is not None and node.ready
+
+    def _is_refused(self, job: WeightsJob) -> bool:
+        """Whether another node may fare better than the one of a Job."""
+        own = job.reason == reasons.DISK_TOO_SMALL or job.task.kind is TaskKind.CHECK
+        return (job.phase is JobPhase.FAILED and own) or self._is_stuck(job)
 
     def _is_stranded(self, job: WeightsJob) -> bool:
         """Whether a Job that any node could run waits for one that is lost.
@@ -140,18 +165,21 @@ class Stock:
 
     def _is_lost(self, job: WeightsJob) -> bool:
         """Whether a copy that was brought has vanished from its node since."""
-        return self._lacks(job) and self._now >= _finished(job) + LOST_SECONDS
+        return self._lacks(job) and self._now >= _lost_at(job)
 
     def _lacks(self, job: WeightsJob) -> bool:
         """Whether a replica does not find what a Job brought; for a while it may only look late."""
         done = job.phase is JobPhase.DONE and job.task.kind is not TaskKind.READ
-        return done and job.task.node in self._bare
+        return done and (job.task.claim or job.task.node, job.task.key) in self._bare
 
 
-def _is_refused(job: WeightsJob) -> bool:
-    """Whether another node may fare better than the one of a Job that failed."""
-    own = job.reason == reasons.DISK_TOO_SMALL or job.task.kind is TaskKind.CHECK
-    return job.phase is JobPhase.FAILED and own
+def _is_corrected(job: WeightsJob, secret: str) -> bool:
+    """Whether a Job came to nothing with a Secret that is not the tier's any more."""
+    return job.task.secret != secret and job.phase in (JobPhase.FAILED, JobPhase.WAITING)
+
+
+def _waiting_since(job: WeightsJob) -> float:
+    return job.created_at if job.waiting_since is None else job.waiting_since
 
 
 def _is_of_node(task: WeightsTask, nodes: Mapping[str, Node]) -> bool:
@@ -167,6 +195,12 @@ def _retry_at(job: WeightsJob) -> float:
     return _finished(job) + wait
 
 
+def _lost_at(job: WeightsJob) -> float:
+    """When a copy that is not found counts as lost: later each time, it may be there after all."""
+    wait = min(RETRY_LIMIT_SECONDS, LOST_SECONDS * 2.0 ** min(job.task.attempt, 10))
+    return _finished(job) + wait
+
+
 def _finished(job: WeightsJob) -> float:
     return job.created_at if job.finished_at is None else job.finished_at
 
@@ -174,7 +208,19 @@ def _finished(job: WeightsJob) -> float:
 def lacks_copy(replica: Replica) -> bool:
     """Whether the kubelet cannot mount the copy because it is not on the disk."""
     told = replica.waiting_reason == "CreateContainerConfigError"
-    return told and "subPath" in replica.waiting_message and not replica.terminating
+    copy = "subPath" in replica.waiting_message and '"compile"' not in replica.waiting_message
+    return told and copy and not replica.terminating
+
+
+def bare_places(
+    replicas: Iterable[Replica], revisions: Iterable[Revision]
+) -> frozenset[tuple[str, str]]:
+    """Node or claim, and key, of every copy that a replica does not find."""
+    bare = [one for one in replicas if lacks_copy(one)]
+    records = {(one.tier, one.hash): one for one in revisions} if bare else {}
+    known = [(one, records.get((one.tier, one.revision))) for one in bare]
+    found = [(one, fetch_task(read_record(record)[0])) for one, record in known if record]
+    return frozenset((task.claim or one.node, task.key) for one, task in found)
 
 
 def is_fetched(engine: EngineSpec) -> bool:
@@ -201,4 +247,5 @@ def fetch_task(engine: EngineSpec, node: Node | None = None) -> WeightsTask:
 def brings(task: WeightsTask, engine: EngineSpec) -> bool:
     """Whether a task brings the weights of an engine to some place."""
     wanted = fetch_task(engine)
-    return (task.kind, task.uri, task.revision) == (wanted.kind, wanted.uri, wanted.revision)
+    same = (task.kind, task.uri, task.revision) == (wanted.kind, wanted.uri, wanted.revision)
+    return same and task.claim == wanted.claim

@@ -28,6 +28,9 @@ from glm_operator.plan.room import Room
 from glm_operator.plan.scene import Scene, rank_of
 from glm_operator.plan.shortage import shortage
 
+GPUS_HELP = (reasons.DOES_NOT_FIT, reasons.WAITING_FOR_GPUS)
+"""Reasons of tiers that other sizes or more GPUs would help."""
+
 
 @dataclass(frozen=True, slots=True)
 class Course:
@@ -178,6 +181,8 @@ class TierPlanner:
         if base.course.resolution.refusal is not None:
             return ()
         inputs, wanted = self._inputs(base), base.course.resolution.engine
+        if wanted is None and base.course.reason not in GPUS_HELP:
+            return ()
         if wanted is None:
             nodes = candidates(base.spec, self._scene.kinds)
             return helps(inputs.ask, inputs.constraints, nodes)

@@ -17,6 +17,7 @@ from glm_operator.manifests.weights import (
     weights_job,
 )
 from glm_operator.manifests.weights_mount import compile_folder
+from glm_operator.manifests.weights_task import WeightsTask
 from glm_operator.plan.fetches import Fetches, TierTask, Volume
 from glm_operator.plan.observed import JobPhase, Node
 from glm_operator.plan.resolve import tolerations_of
@@ -36,7 +37,10 @@ def weights_manifests(scene: Scene, wanted: Fetches) -> Iterator[dict[str, Any]]
         for use, keep in _uses(volume, node):
             yield _volume(scene, volume, node, use, keep)
             yield node_claim(scene.owner, volume.node, use)
+    jobs: dict[WeightsTask, TierTask] = {}
     for one in wanted.tasks:
+        jobs.setdefault(one.task, one)
+    for one in jobs.values():
         yield weights_job(scene.owner, one.task, _setting(scene, one))
 
 
@@ -83,7 +87,11 @@ def _volume(
     folder = f"{scene.defaults.node_root.rstrip('/')}/{scene.owner.namespace}"
     path = volume.uri.removeprefix("file://") or folder
     hostname = node.labels.get(HOSTNAME, node.name)
-    return node_volume(scene.owner, node.name, hostname, path, keep, use)
+    wanted = node_volume(scene.owner, node.name, hostname, path, keep, use)
+    live = scene.observed.children.get(("PersistentVolume", wanted["metadata"]["name"]), {})
+    # Neither can be changed: a platform that moves its folder does so for new volumes.
+    fixed = {key: live["spec"][key] for key in ("local", "nodeAffinity") if live.get("spec")}
+    return wanted | {"spec": wanted["spec"] | fixed}
 
 
 def gpu_of(node: Node, engine: EngineSpec) -> str:
