@@ -17,19 +17,20 @@ from glm_operator.runtime.settings import InvalidSettingError, Settings, variabl
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand. Returns its exit code."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     code: int = options.command(options)
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="glm-operator", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="glm-operator", description=__doc__)
+    commands = made.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands.add_parser("run", help="run the operator"))
     _add_agent(commands.add_parser("node-agent", help="keep weights on the disk of one node"))
     _add_crd(commands.add_parser("crd", help="print the CustomResourceDefinition"))
     _add_plan(commands.add_parser("plan", help="what an object needs, and whether it fits"))
-    return parser
+    return made
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +63,7 @@ def _add_agent(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long what no GLMDeployment needs stays (default: 600)",
     )
-    parser.add_argument("--port", type=int, default=9090, help="/metrics (default: 9090)")
+    parser.add_argument("--port", type=int, default=9090, help="health and metrics (default: 9090)")
     parser.add_argument("--kubeconfig", default="", help="default: the pod's service account")
     parser.set_defaults(command=_node_agent)
 
@@ -73,7 +74,8 @@ def _node_agent(options: argparse.Namespace) -> int:
     settings = AgentSettings(
         options.node, options.root, options.collect_after_seconds, options.port, options.kubeconfig
     )
-    return run(settings)
+    problem = settings.problem()
+    return _bad_input(problem) if problem else run(settings)
 
 
 def _add_crd(parser: argparse.ArgumentParser) -> None:

@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 RELEASE = "glm-operator"
 NAMESPACE = "glm-system"
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
+AGENT = f"{ACCOUNT}-node"
 DEFINITION = f"{names.PLURAL}.{names.GROUP}"
 OURS = f"app.kubernetes.io/instance={RELEASE}"
 
@@ -100,6 +101,9 @@ def test_the_operator_may_do_its_work(release: Helm, kubectl: Kubectl) -> None:
         f"patch {DEFINITION}/status in ml",
         "patch deployments.apps in ml",
         "create events.events.k8s.io in ml",
+        "create jobs.batch in ml",
+        "create persistentvolumeclaims in ml",
+        "create persistentvolumes in cluster",
         f"create leases.coordination.k8s.io in {NAMESPACE}",
     }
     assert {what for what in wanted if not may(kubectl, ACCOUNT, what)} == set()
@@ -119,6 +123,83 @@ def test_the_operator_may_do_nothing_else_of_weight(release: Helm, kubectl: Kube
         "impersonate users in cluster",
     }
     assert {what for what in unwanted if may(kubectl, ACCOUNT, what)} == set()
+
+
+def test_the_node_agent_may_watch_volumes_and_nothing_else(release: Helm, kubectl: Kubectl) -> None:
+    assert may(kubectl, AGENT, "watch persistentvolumes in cluster")
+    unwanted = {
+        "patch persistentvolumes in cluster",
+        "get nodes in cluster",
+        "list pods in ml",
+        f"get secrets in {NAMESPACE}",
+    }
+    assert {what for what in unwanted if may(kubectl, AGENT, what)} == set()
+
+
+def volume(name: str, path: str, namespace: str, **labels: str) -> dict[str, object]:
+    """A folder of a node for a claim in a namespace."""
+    where = {"key": "kubernetes.io/hostname", "operator": "In", "values": ["gpu-1"]}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {
+            "capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "",
+            "claimRef": {"namespace": namespace, "name": name},
+            "local": {"path": path},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [where]}]}},
+        },
+    }
+
+
+COPIES = "/var/lib/glm-operator"
+
+
+def as_operator(kubectl: Kubectl, verb: str, manifest: dict[str, object], *options: str) -> str:
+    """What the API server answers to the operator."""
+    text = yaml.safe_dump(manifest)
+    return kubectl.run(verb, *options, "-f", "-", f"--as={ACCOUNT}", stdin=text)
+
+
+@pytest.fixture(scope="module")
+def policed(release: Helm, kubectl: Kubectl) -> Kubectl:
+    """A policy is enforced a moment after it was made."""
+
+    def refused() -> bool:
+        try:
+            as_operator(kubectl, "create", volume("early", "/etc", "ml"), "--dry-run=server")
+        except KubectlError:
+            return True
+        return False
+
+    wait_for("the policy to be enforced", refused, 30)
+    return kubectl
+
+
+@pytest.mark.parametrize("path", [COPIES, f"{COPIES}/other", f"{COPIES}/ml/weights", "/etc"])
+def test_the_operator_shows_a_namespace_no_folder_but_its_own(policed: Kubectl, path: str) -> None:
+    stolen = volume("stolen", path, "ml", **{names.LABEL_OWNER: "uid"})
+    with pytest.raises(KubectlError, match="the operator makes volumes of"):
+        as_operator(policed, "apply", stolen, "--server-side")
+
+
+def test_the_operator_makes_and_deletes_its_own_volumes(policed: Kubectl) -> None:
+    own = volume("own", f"{COPIES}/ml", "ml", **{names.LABEL_OWNER: "uid"})
+    assert "serverside-applied" in as_operator(policed, "apply", own, "--server-side")
+    assert "deleted" in as_operator(policed, "delete", own)
+
+
+def test_the_operator_touches_no_volume_of_others(policed: Kubectl) -> None:
+    others = volume("others", f"{COPIES}/ml", "ml")
+    policed.apply(others)
+    ours = volume("others", f"{COPIES}/ml", "ml", **{names.LABEL_OWNER: "uid"})
+    with pytest.raises(KubectlError, match="changes and deletes its own volumes only"):
+        as_operator(policed, "apply", ours, "--server-side", "--force-conflicts")
+    with pytest.raises(KubectlError, match="changes and deletes its own volumes only"):
+        as_operator(policed, "delete", others)
+    policed.run("delete", "pv", "others")
 
 
 def test_the_operator_can_bind_the_gateway_role_and_no_other(

@@ -10,6 +10,7 @@ import pytest
 
 from glm_operator.api import names
 from glm_operator.catalog import gpus
+from glm_operator.cli import parser
 from glm_operator.kube import resources
 from glm_operator.plan.observed import Defaults
 from glm_operator.runtime.settings import Settings, variable
@@ -242,7 +243,12 @@ def test_the_node_agent_reaches_one_folder_and_writes_nothing_to_the_api(helm: H
     assert hosts == ["/data/glm"]
     (only,) = pod["containers"]
     assert only["args"][0] == "--root=/data/glm"
-    assert only["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["DAC_OVERRIDE"]}
+    assert only["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"], "add": ["DAC_OVERRIDE", "FOWNER"]},
+    }
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
     role = pick(manifests, "ClusterRole", "-node")
     assert [(one["resources"], one["verbs"]) for one in role["rules"]] == [
         (["persistentvolumes"], ["list", "watch"])
@@ -262,6 +268,17 @@ def test_the_node_agent_runs_where_the_planner_knows_the_gpus(rendered: list[Man
     assert agent(rendered)["tolerations"] == [{"operator": "Exists"}]
 
 
+def test_the_node_agent_understands_its_command_line(rendered: list[Manifest]) -> None:
+    (only,) = agent(rendered)["containers"]
+    assert only["command"] == ["glm-operator", "node-agent"]
+    given = parser().parse_args(["node-agent", "--node=gpu-1", *only["args"]])
+    assert str(given.root) == Defaults().node_root
+    (port,) = only["ports"]
+    assert (port["name"], port["containerPort"]) == ("metrics", given.port)
+    probes = [only[f"{kind}Probe"]["httpGet"] for kind in ("liveness", "readiness")]
+    assert probes == [{"path": path, "port": "metrics"} for path in ("/healthz", "/readyz")]
+
+
 def test_a_platform_without_weights_on_nodes_has_no_agent_and_no_right_to_volumes(
     helm: Helm,
 ) -> None:
@@ -278,7 +295,8 @@ def test_folders_of_nodes_need_the_right_to_volumes_and_no_agent(helm: Helm) -> 
     )
     assert not [m for m in manifests if m["kind"] == "DaemonSet"]
     policy = pick(manifests, "ValidatingAdmissionPolicy")
-    assert policy["spec"]["variables"][0]["expression"] == '["/data/models"]'
+    told = {one["name"]: one["expression"] for one in policy["spec"]["variables"]}
+    assert (told["copies"], told["folders"]) == ("''", '["/data/models"]')
     assert environment(manifests)["GLM_OPERATOR_NODE_PATHS"] == "/data/models"
 
 

@@ -123,6 +123,25 @@ def test_an_object_deleted_during_the_download_leaves_nothing_behind(
     room.until("the disks to be empty", lambda: not stage.anything(room.namespace), 60)
 
 
+def test_whatever_a_team_left_in_its_folder_goes_and_nothing_beside_it(
+    stage: WeightsStage, room: Room
+) -> None:
+    stage.publish()
+    room.apply()
+    room.wait("Ready", "True")
+    folder = stage.disk(room.home(), room.namespace)
+    beside = folder.parent / "of-somebody-else"
+    beside.mkdir()
+    stage.leave_sticky_folder(folder / "weights" / "trap")
+    (folder / "link").symlink_to(beside)
+    room.delete()
+    room.until("the volumes to go", lambda: not room.volumes(), 150)
+    room.until("the disks to be empty", lambda: not stage.anything(room.namespace), 60)
+    assert beside.is_dir()
+    beside.rmdir()
+    assert stage.agent_restarts() == [0, 0]
+
+
 def test_a_new_revision_rolls_out_and_the_old_copy_is_removed(
     stage: WeightsStage, room: Room
 ) -> None:

@@ -20,7 +20,8 @@ from glm_dev.hub import configs
 from glm_dev.hub.checkpoints import make_checkpoint
 from glm_dev.hub.server import Hub
 from glm_dev.kubectl import KubectlError, condition, wait_for
-from glm_dev.site import Site, local_site
+from glm_dev.site import SYSTEM, Site, local_site
+from glm_operator.manifests.weights import WEIGHTS_USER
 
 NODES = "2x2xH100-80GB"
 COLLECT_SECONDS = 10
@@ -79,6 +80,19 @@ class WeightsStage:
     def anything(self, namespace: str) -> list[str]:
         """What is left of a namespace on any disk."""
         return [node for node in self.nodes() if self.disk(node, namespace).exists()]
+
+    def leave_sticky_folder(self, path: Path) -> None:
+        """A folder in which only the owner of a file may remove it, as a Job may make one."""
+        path.mkdir()
+        (path / "file").write_text("x")
+        for one in (path / "file", path):
+            os.chown(one, WEIGHTS_USER, WEIGHTS_USER)
+        path.chmod(0o1700)
+
+    def agent_restarts(self) -> list[int]:
+        """How often the node agents were started anew."""
+        pods = self.site.kubectl.list("pod", SYSTEM, "app.kubernetes.io/component=node-agent")
+        return [one["status"]["containerStatuses"][0]["restartCount"] for one in pods]
 
     def largest_shard(self) -> Shard:
         """The largest file of weights of the newest commit."""
@@ -149,7 +163,7 @@ class WeightsStage:
         """A claim that pods of all nodes may write: the nodes share this machine's folders."""
         folder = self.node_paths / f"shared-{namespace}"
         folder.mkdir()
-        os.chown(folder, 10001, 10001)
+        os.chown(folder, WEIGHTS_USER, WEIGHTS_USER)
         metadata = {"name": f"shared-{namespace}"}
         spec = {
             "capacity": {"storage": "1Gi"},

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from kubernetes.config import ConfigException
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from glm_operator.agent.decide import Volume, decide
 from glm_operator.agent.disk import Disk
+from glm_operator.agent.serve import Answer, health, serving
 from glm_operator.api import names
 from glm_operator.kube.resources import PERSISTENT_VOLUME
 from glm_operator.kube.transport import Transport
-from glm_operator.kube.watch import Change, Gone, Heard, Put, Snapshot, Watch
+from glm_operator.kube.watch import Change, Gone, Put, Snapshot, Watch
 from glm_operator.manifests.weights import WEIGHTS_USER, node_hash
 
 logger = logging.getLogger(__name__)
@@ -26,6 +28,12 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 30.0
 """How often the disk is looked at when no volume changes."""
 SHORT_LOOK_SECONDS = 1.0
+SILENT_SECONDS = 300.0
+"""Bookmarks come about once a minute and a silent stream is opened again after 90 s.
+
+What was heard longer ago is no reason to remove anything; the process is started anew.
+"""
+EXIT_FAILED = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +44,19 @@ class AgentSettings:
     root: Path
     collect_after_seconds: float = 600.0
     port: int = 9090
-    """/metrics; it answers as long as the process lives."""
+    """/healthz, /readyz and /metrics."""
     kubeconfig: str = ""
     """A kubeconfig file; empty: the pod's service account."""
+
+    def problem(self) -> str:
+        """What is wrong with the settings, as a sentence; empty: nothing."""
+        if not self.root.is_absolute():
+            return f"--root is {self.root}: use the whole path, as in /var/lib/glm-operator"
+        if not self.collect_after_seconds >= 0:
+            return f"--collect-after-seconds is {self.collect_after_seconds}: use 0 or more"
+        if not 0 <= self.port <= 65535:
+            return f"--port is {self.port}: use a number from 0 to 65535"
+        return ""
 
 
 class Gauges:
@@ -60,6 +78,12 @@ class Gauges:
         self.removed = Counter(
             "glm_operator_node_removed_total",
             "Copies and caches removed because no GLMDeployment needed them any more.",
+            registry=self.registry,
+        )
+        self.failures = Counter(
+            "glm_operator_node_failures_total",
+            "What the agent could not do on the node's disk, by task; tried again later.",
+            ["task"],
             registry=self.registry,
         )
 
@@ -90,11 +114,13 @@ class Agent:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._volumes: dict[str, Volume] | None = None
-        self._since: Mapping[str, float] = {}
+        self._heard_at = monotonic()
+        self._since: dict[str, float] = {}
 
     def take(self, change: Change[Volume]) -> None:
         """Take in one change of the watch, from its thread."""
         with self._lock:
+            self._heard_at = self._monotonic()
             match change:
                 case Snapshot(items):
                     self._volumes = {name: item for (_, name), item in items.items()}
@@ -102,51 +128,101 @@ class Agent:
                     self._volumes[name] = item
                 case Gone((_, name)) if self._volumes is not None:
                     self._volumes.pop(name, None)
-                case Heard():
-                    return
                 case _:
                     return
         self.changed.set()
 
+    def illness(self) -> str:
+        """Why the process should be restarted, or an empty string."""
+        silent = self._monotonic() - self._heard_at
+        if silent <= SILENT_SECONDS:
+            return ""
+        return f"nothing was heard of volumes for {silent:.0f} s"
+
+    def unreadiness(self) -> str:
+        """Why the disk is not kept at present, or an empty string."""
+        return "volumes are not listed yet" if self._volumes is None else self.illness()
+
     def look(self) -> None:
-        """Compare the disk with the volumes, once the list of them is complete."""
+        """Compare the disk with the volumes, if all of them are known as they are now."""
         with self._lock:
-            volumes = None if self._volumes is None else list(self._volumes.values())
+            volumes = None if self.unreadiness() else list((self._volumes or {}).values())
         if volumes is None:
+            self._since = {}
             return
         root, present = str(self._disk.root), self._disk.present()
         now = self._monotonic()
         work = decide(root, volumes, present, self._since, now, self._after)
         for namespace in work.make:
             logger.info("making the folder of namespace %s", namespace)
-            self._disk.make(namespace)
+            self._try("make", self._disk.make, namespace)
+        self._since = dict(work.since)
         for path in work.remove:
-            logger.info("removing %s: no GLMDeployment needs it", path)
-            self._disk.remove(path)
-            self.gauges.removed.inc()
-        self._since = {path: at for path, at in work.since.items() if path not in work.remove}
+            logger.info("removing %r: no GLMDeployment needs it", path)
+            # What cannot be removed waits as long again.
+            self._since[path] = now
+            if self._try("remove", self._disk.remove, path):
+                self.gauges.removed.inc()
+                del self._since[path]
+
+    def _try(self, task: str, work: Callable[[str], None], path: str) -> bool:
+        """Whether that worked. What stands in the way of one path is no matter of the others."""
+        try:
+            work(path)
+        except OSError as error:
+            logger.error("cannot %s %r: %s", task, path, error)
+            self.gauges.failures.labels(task).inc()
+            return False
+        return True
 
     def measure(self) -> None:
         """Bring the gauges up to date."""
+        sizes, free = self._disk.sizes(), self._disk.free_bytes()
         self.gauges.used.clear()
-        for namespace, count in self._disk.sizes().items():
+        for namespace, count in sizes.items():
             self.gauges.used.labels(namespace).set(count)
-        self.gauges.free.set(self._disk.free_bytes())
+        self.gauges.free.set(free)
 
     def run(self, stopping: threading.Event) -> None:
         """Look whenever something changed, and now and then, until told to stop."""
         pause = min(LOOK_SECONDS, max(SHORT_LOOK_SECONDS, self._after / 4))
         while not stopping.is_set():
             self.changed.clear()
-            self.look()
-            self.measure()
+            try:
+                self.look()
+                self.measure()
+            except OSError as error:
+                logger.error("the disk cannot be looked at: %s", error)
+                self.gauges.failures.labels("look").inc()
             self.changed.wait(pause)
 
 
 def run(settings: AgentSettings) -> int:
     """Run the agent until it is told to stop. Returns the exit code."""
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    agent = Agent(Disk(settings.root, WEIGHTS_USER), settings.collect_after_seconds, time.monotonic)
+    try:
+        transport = Transport.load(settings.kubeconfig)
+        disk = Disk(settings.root, WEIGHTS_USER)
+        agent = Agent(disk, settings.collect_after_seconds, time.monotonic)
+        with serving(settings.port, pages(agent)):
+            _follow(settings, transport, agent)
+    except (ConfigException, OSError) as error:
+        logger.error("the node agent cannot start: %s", error)
+        return EXIT_FAILED
+    return 0
+
+
+def pages(agent: Agent) -> dict[str, Callable[[], Answer]]:
+    """What the agent answers, by path."""
+    return {
+        "/healthz": lambda: health(agent.illness()),
+        "/readyz": lambda: health(agent.unreadiness()),
+        "/metrics": lambda: (200, generate_latest(agent.gauges.registry)),
+    }
+
+
+def _follow(settings: AgentSettings, transport: Transport, agent: Agent) -> None:
+    """Keep the disk as the node's volumes ask, until a signal comes."""
     stopping = threading.Event()
 
     def stop(*_: object) -> None:
@@ -155,14 +231,9 @@ def run(settings: AgentSettings) -> int:
 
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, stop)
-    server, thread = start_http_server(settings.port, registry=agent.gauges.registry)
     mine = f"{names.LABEL_NODE}={node_hash(settings.node)}"
-    transport = Transport.load(settings.kubeconfig, "")
     watch = Watch(transport, PERSISTENT_VOLUME, volume_of, agent.take, labels=mine)
     watch.start()
     logger.info("keeping weights of node %s in %s", settings.node, settings.root)
     agent.run(stopping)
     watch.stop()
-    server.shutdown()
-    thread.join()
-    return 0
