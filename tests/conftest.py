@@ -34,9 +34,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         )
 
 
+FIRST_SIDE = ("tests/e2e/", "tests/cluster/test_weights")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With `--dist loadscope` two clusters side by side: that of tests/e2e, and all others.
+    """With `--dist loadscope` two clusters side by side, each half of the time.
 
     Such tests wait for most of their time. What shares a cluster stays on one worker.
     """
@@ -46,7 +49,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class TwoSides(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "e2e" if nodeid.startswith("tests/e2e/") else "others"
+            return "first" if nodeid.startswith(FIRST_SIDE) else "second"
 
     return TwoSides(config, log)
 
