@@ -328,6 +328,18 @@ CASES = (
         "unused",
     ),
     Case(
+        "weights-provisioned",
+        {
+            f"{FLASH}.placement.provisioning": "NodeAutoscaler",
+            f"{FLASH}.model.uri": "pvc://weights/flash",
+        },
+        {
+            f"{FLASH}.placement.provisioning": "NodeAutoscaler",
+            f"{FLASH}.model.uri": "file:///models/flash",
+        },
+        "placement.provisioning is NodeAutoscaler: a node that comes does not hold the folder",
+    ),
+    Case(
         "weights-auto",
         {f"{FLASH}.model.quantization": "Auto"},
         {f"{FLASH}.model.quantization": "Auto", f"{FLASH}.weights.prePull": "Disabled"},

@@ -247,9 +247,11 @@ def test_a_job_takes_over_what_its_tier_and_the_platform_say() -> None:
     assert {"name": "GLM_HUB_ENDPOINT", "value": "http://hub.example"} in container["env"]
     assert pod["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
     assert pod["imagePullSecrets"] == [{"name": "registry"}]
-    assert pod["nodeSelector"] == {"pool": "gpu"}
+    assert "nodeSelector" not in pod, "what asks the hub may run anywhere"
     # The volume of a node says where its pod has to be.
     assert "nodeSelector" not in pod_of(FETCH, setting)
+    shared = replace(FETCH, node="", node_uid="", claim="models")
+    assert pod_of(shared, setting)["nodeSelector"] == {"pool": "gpu"}
 
 
 # Replicas.

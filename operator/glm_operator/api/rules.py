@@ -254,6 +254,14 @@ _PINNED = Rule(
 )
 
 
+_PROVISIONED = Rule(
+    "weights-provisioned",
+    "self.placement.provisioning == 'None' || !self.model.uri.startsWith('file://')",
+    "a node that comes does not hold the folder of a file:// address, use hf:// or pvc://",
+    lambda tier: tier.placement.provisioning == "None" or not tier.model.uri.startswith("file://"),
+    given=("placement.provisioning",),
+)
+
 _AUTO_FORMAT = Rule(
     "weights-auto",
     "self.model.quantization != 'Auto'"
@@ -281,7 +289,13 @@ def tier(why: str, *presets: str) -> tuple[Rule, ...]:
         lambda tier: tier.parallelism.tensor in ("Auto", *map(str, LEGAL_TENSOR)),
         given=("parallelism.tensor",),
     )
-    return (tensor, _PINNED, _AUTO_FORMAT, *(_context_limit(preset) for preset in presets))
+    return (
+        tensor,
+        _PINNED,
+        _PROVISIONED,
+        _AUTO_FORMAT,
+        *(_context_limit(preset) for preset in presets),
+    )
 
 
 def _context_limit(preset: str) -> Rule:

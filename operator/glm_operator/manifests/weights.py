@@ -185,7 +185,8 @@ def _pod(owner: Owner, task: WeightsTask, setting: JobSetting) -> dict[str, Any]
     }
     if setting.pull_secrets:
         found["imagePullSecrets"] = [{"name": name} for name in setting.pull_secrets]
-    if setting.node_selector and not task.node:
+    # What reads the hub may run anywhere: no GPU node has to be there, or be made, for it.
+    if setting.node_selector and task.claim:
         found["nodeSelector"] = dict(setting.node_selector)
     return found
 

@@ -81,8 +81,9 @@ def _tasks(scene: Scene, tier: TierPlan, room: Room) -> Iterator[TierTask]:
         yield TierTask(tier.name, tier.course.read)
     engine = tier.course.engine
     if engine is not None and is_fetched(engine):
-        planned = (*_planned(scene, tier, engine), *_ahead(scene, tier, engine, room))
-        yield from (TierTask(tier.name, task) for task in planned)
+        yield from (TierTask(tier.name, task) for task in _planned(scene, tier, engine))
+        ahead = _ahead(scene, tier, engine, room)
+        yield from (TierTask(tier.name, task, wanted=False) for task in ahead)
     yield from _kept(scene, tier)
 
 
