@@ -124,7 +124,9 @@ class Room:
 
     def prepare(self, node: str = NODE) -> None:
         """What the node agent does."""
-        Disk(self.disk(node).parent, WEIGHTS_USER).make(self.namespace)
+        disk = Disk(self.disk(node).parent, WEIGHTS_USER)
+        if self.namespace not in disk.present():
+            disk.make(self.namespace)
 
     def volume(
         self, use: str = COPIES, node: str = NODE, *, hostname: str = "", owner: str = "vision"
