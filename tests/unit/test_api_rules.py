@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from glm_operator.api import flags, rules
+from glm_operator.api import flags, gateway_rules, rules, weights_rules
 from glm_operator.api.errors import InvalidObject
 from glm_operator.api.model import Rule
 from glm_operator.api.v1alpha1 import GLMDeployment
@@ -18,13 +18,13 @@ GROUPS = (
     rules.TOLERATION,
     rules.NODE_AUTOSCALER,
     rules.PLACEMENT,
-    rules.WEIGHTS,
+    weights_rules.WEIGHTS,
     rules.SCALING,
     rules.FLASH,
     rules.TIERS,
-    rules.LIMITS,
-    rules.GATEWAY,
-    rules.SPEC,
+    gateway_rules.LIMITS,
+    gateway_rules.GATEWAY,
+    gateway_rules.SPEC,
     rules.OBJECT,
     rules.tier("heads", *rules.CONTEXT_LIMITS),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from glm_operator import catalog
-from glm_operator.api import names, rules
+from glm_operator.api import gateway_rules, names, rules
 from glm_operator.api.enums import Quantization
 from glm_operator.api.reference import fields
 from glm_operator.api.schema import structural
@@ -258,7 +258,9 @@ def test_a_model_is_served_under_its_preset_in_small_letters() -> None:
     # The rule `alias-shadows-preset` counts on it.
     for model in catalog.MODELS.values():
         assert model.served_name == model.preset.lower()
-    assert set(rules.SERVED_NAMES) <= {model.served_name for model in catalog.MODELS.values()}
+    assert set(gateway_rules.SERVED_NAMES) <= {
+        model.served_name for model in catalog.MODELS.values()
+    }
 
 
 def test_every_quantization_of_the_object_has_its_own_size() -> None:

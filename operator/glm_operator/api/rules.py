@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from glm_operator.api import flags, names, shapes
+from glm_operator.api import flags, shapes, weights_rules
 from glm_operator.api.fields import KEY_LIMIT, LABEL_KEY
 from glm_operator.api.model import Rule
 
@@ -24,8 +24,6 @@ URI = (
     r"|(file|image)://(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+)$"
 )
 """No path segment begins with a dot, so none leaves its volume."""
-SERVED_NAMES = ("glm-4.6v", "glm-4.6v-flash", "glm-4.6")
-"""Model names that belong to the tiers; those of older presets may be aliases for newer ones."""
 LEGAL_TENSOR = (1, 2, 4, 8, 16, 32)
 """Legal tensor parallel sizes of every model; the catalogue derives the same from their shapes."""
 CONTEXT_LIMITS = {
@@ -227,55 +225,6 @@ PLACEMENT = (
 )
 
 
-WEIGHTS = (
-    Rule(
-        "weights-claim",
-        "(self.cache == 'PersistentVolumeClaim') == (self.claimName != '')",
-        "claimName names the claim of cache PersistentVolumeClaim, and only of that",
-        lambda weights: (weights.cache == "PersistentVolumeClaim") == bool(weights.claim_name),
-        given=("cache", "claimName"),
-    ),
-)
-
-
-def _is_on_node(tier: Any) -> bool:
-    cached = tier.model.uri.startswith("hf://") and tier.weights.cache == "NodeLocal"
-    return cached or bool(tier.model.uri.startswith("file://"))
-
-
-_PINNED = Rule(
-    "weights-pinned",
-    "self.placement.pinning == 'Required' || !(self.model.uri.startsWith('file://')"
-    " || (self.model.uri.startsWith('hf://') && self.weights.cache == 'NodeLocal'))",
-    "weights on the node need a pod that belongs to it, use pinning Required, or for hf:// cache"
-    " PersistentVolumeClaim or Ephemeral",
-    lambda tier: tier.placement.pinning == "Required" or not _is_on_node(tier),
-    given=("placement.pinning", "weights.cache"),
-)
-
-
-_PROVISIONED = Rule(
-    "weights-provisioned",
-    "self.placement.provisioning == 'None' || !self.model.uri.startsWith('file://')",
-    "a node that comes does not hold the folder of a file:// address, use hf:// or pvc://",
-    lambda tier: tier.placement.provisioning == "None" or not tier.model.uri.startswith("file://"),
-    given=("placement.provisioning",),
-)
-
-_AUTO_FORMAT = Rule(
-    "weights-auto",
-    "self.model.quantization != 'Auto'"
-    " || (self.weights.prePull == 'Enabled' && !self.model.uri.startsWith('image://'))",
-    "Auto needs a checkpoint that is read beforehand, name its format, or use prePull Enabled and"
-    " another address than image://",
-    lambda tier: (
-        tier.model.quantization != "Auto"
-        or (tier.weights.pre_pull == "Enabled" and not tier.model.uri.startswith("image://"))
-    ),
-    given=("model.quantization", "weights.prePull"),
-)
-
-
 def tier(why: str, *presets: str) -> tuple[Rule, ...]:
     """The rules of a tier that serves one of some presets.
 
@@ -291,9 +240,7 @@ def tier(why: str, *presets: str) -> tuple[Rule, ...]:
     )
     return (
         tensor,
-        _PINNED,
-        _PROVISIONED,
-        _AUTO_FORMAT,
+        *weights_rules.OF_TIER,
         *(_context_limit(preset) for preset in presets),
     )
 
@@ -348,94 +295,6 @@ TIERS = (
         "has(self.flagship) || has(self.flash) || has(self.text)",
         "tiers needs at least one of flagship, flash and text",
         lambda tiers: bool(tiers.items()),
-    ),
-)
-
-LIMITS = (
-    Rule(
-        "limits-bytes",
-        "self.maxBodyBytes <= self.maxInFlightBytes",
-        "maxBodyBytes must not be above maxInFlightBytes, such a request would never be let in",
-        lambda limits: limits.max_body_bytes <= limits.max_in_flight_bytes,
-        given=("maxBodyBytes", "maxInFlightBytes"),
-    ),
-)
-
-ALIAS_LIMIT = 128
-"""Characters of a client's model name."""
-
-GATEWAY = (
-    Rule(
-        "alias-length",
-        f"self.modelAliases.all(a, size(a) > 0 && size(a) <= {ALIAS_LIMIT})",
-        f"a name in modelAliases must have 1 to {ALIAS_LIMIT} characters",
-        lambda gateway: all(0 < len(name) <= ALIAS_LIMIT for name in gateway.model_aliases),
-    ),
-    Rule(
-        "alias-shadows-model",
-        f"self.modelAliases.all(a, !(a in {quoted(SERVED_NAMES)}))",
-        f"modelAliases must not rename a tier's own model ({', '.join(SERVED_NAMES)})",
-        lambda gateway: not any(name in SERVED_NAMES for name in gateway.model_aliases),
-    ),
-)
-
-
-_ALIASES = "self.gateway.modelAliases"
-_AUTO = "self.routing.autoModel"
-
-
-def _served_names(spec: Any) -> set[str]:
-    return {tier.model.preset.lower() for _, tier in spec.tiers.items()}
-
-
-def _shadowed(tier: str) -> str:
-    """CEL: no alias and not autoModel is the name under which a tier's own preset is served."""
-    name = f"self.tiers.{tier}.model.preset.lowerAscii()"
-    return f"(!has(self.tiers.{tier}) || !({name} in {_ALIASES} || {name} == {_AUTO}))"
-
-
-def _alias_targets_exist(spec: Any) -> bool:
-    tiers = {
-        "auto": True,
-        "flagship": spec.tiers.flagship is not None,
-        "flash": spec.tiers.flash is not None,
-        "text": spec.tiers.text is not None,
-    }
-    return all(tiers[target] for target in spec.gateway.model_aliases.values())
-
-
-SPEC = (
-    Rule(
-        "auto-shadows-model",
-        f"!(self.routing.autoModel in {quoted(SERVED_NAMES)})",
-        f"it must not be a tier's own model name ({', '.join(SERVED_NAMES)})",
-        lambda spec: spec.routing.auto_model not in SERVED_NAMES,
-        given=("routing.autoModel",),
-    ),
-    Rule(
-        "alias-shadows-preset",
-        " && ".join(_shadowed(tier) for tier in names.TIERS),
-        "gateway.modelAliases and routing.autoModel must not be the name of a model that a tier"
-        " serves (its preset in small letters)",
-        lambda spec: (
-            not _served_names(spec) & {spec.routing.auto_model, *spec.gateway.model_aliases}
-        ),
-    ),
-    Rule(
-        "alias-shadows-auto",
-        f"!(self.routing.autoModel in {_ALIASES})",
-        "gateway.modelAliases must not contain this name too",
-        lambda spec: spec.routing.auto_model not in spec.gateway.model_aliases,
-        given=("routing.autoModel",),
-    ),
-    Rule(
-        "alias-target",
-        f"{_ALIASES}.all(a, {_ALIASES}[a] == 'auto'"
-        f" || ({_ALIASES}[a] == 'flagship' && has(self.tiers.flagship))"
-        f" || ({_ALIASES}[a] == 'flash' && has(self.tiers.flash))"
-        f" || ({_ALIASES}[a] == 'text' && has(self.tiers.text)))",
-        "gateway.modelAliases names a tier that this object does not have",
-        _alias_targets_exist,
     ),
 )
 

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from typing_extensions import override
 
-from glm_operator.api import rules
+from glm_operator.api import rules, weights_rules
 from glm_operator.api.enums import (
     Expert,
     KVCacheDType,
@@ -246,7 +246,7 @@ class Placement(Model):
 class Weights(Model):
     """How a checkpoint comes to the engine."""
 
-    rules: ClassVar[tuple[Rule, ...]] = rules.WEIGHTS
+    rules: ClassVar[tuple[Rule, ...]] = weights_rules.WEIGHTS
 
     cache: WeightsCache = WeightsCache.NODE_LOCAL
     """Where an hf:// checkpoint is kept: NodeLocal, one verified copy on each node that needs it;

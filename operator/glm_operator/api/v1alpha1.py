@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from glm_operator.api import names, rules
+from glm_operator.api import gateway_rules, names, rules
 from glm_operator.api.enums import (
     AliasTarget,
     Expert,
@@ -94,7 +94,7 @@ class GatewayService(Model):
 class GatewayLimits(Model):
     """What one gateway pod accepts at the same time."""
 
-    rules: ClassVar[tuple[Rule, ...]] = rules.LIMITS
+    rules: ClassVar[tuple[Rule, ...]] = gateway_rules.LIMITS
 
     max_body_bytes: int = Field(default=67_108_864, ge=1024, le=1_073_741_824)
     """Largest request body in bytes. Live."""
@@ -107,7 +107,7 @@ class GatewayLimits(Model):
 class Gateway(Model):
     """The OpenAI-compatible gateway."""
 
-    rules: ClassVar[tuple[Rule, ...]] = rules.GATEWAY
+    rules: ClassVar[tuple[Rule, ...]] = gateway_rules.GATEWAY
 
     replicas: int = Field(default=1, ge=1, le=64)
     """Number of gateway pods. Live."""
@@ -122,7 +122,7 @@ class Gateway(Model):
 class GLMDeploymentSpec(Model):
     """The serving stack that is wanted."""
 
-    rules: ClassVar[tuple[Rule, ...]] = rules.SPEC
+    rules: ClassVar[tuple[Rule, ...]] = gateway_rules.SPEC
 
     mode: Mode = Mode.LIVE
     """Live serves; Plan computes and publishes the plan, creates nothing and leaves what runs as it
