@@ -14,6 +14,14 @@ FLASH = {"model": {"preset": "GLM-4.6V-Flash", "uri": "image:///m/s", "quantizat
 TEXT = {"model": {"preset": "GLM-4.6", "uri": "image:///m/t", "quantization": "INT4"}}
 """Four H100s each."""
 OFF = {"scaling": {"mode": "Off"}}
+HUB: dict[str, Any] = {
+    "model": {"preset": "GLM-4.6V", "uri": "hf://zai-org/GLM-4.6V-FP8", "quantization": "FP8"}
+}
+"""A flagship of the hub."""
+SMALL: dict[str, Any] = {
+    "model": {"preset": "GLM-4.6V-Flash", "uri": "hf://zai-org/Flash", "quantization": "BF16"}
+}
+"""A flash of the hub, for one GPU."""
 
 
 def replica(name: str = "a", **more: Any) -> Replica:

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
 
 from cluster_model import ModelCluster
 from glm_operator.api import names, reasons
 from glm_operator.manifests.weights_task import TaskKind
-from glm_operator.plan.observed import Defaults, JobPhase, WeightsJob
+from glm_operator.plan.observed import Defaults, JobPhase, Progress, WeightsJob
 from glm_operator.plan.room import ZONE_LABEL
-from plan_builders import GPU, OFF, cluster, condition, settled
+from plan_builders import GPU, HUB, OFF, SMALL, cluster, condition, settled
 from recorded_facts import facts
 
-SMALL: dict[str, Any] = {
-    "model": {"preset": "GLM-4.6V-Flash", "uri": "hf://zai-org/Flash", "quantization": "BF16"}
-}
-FLAGSHIP_OF_HUB: dict[str, Any] = {
-    "model": {"preset": "GLM-4.6V", "uri": "hf://zai-org/GLM-4.6V-FP8", "quantization": "FP8"}
-}
+FLAGSHIP_OF_NEXT = SMALL["model"] | {"revision": "next"}
+
 NEXT = SMALL["model"] | {"revision": "next"}
 
 
@@ -110,6 +105,19 @@ def block(made: ModelCluster, name: str, why: str) -> None:
         made.jobs[name] = replace(waits, waiting_since=waits.created_at)
 
 
+def test_a_pod_that_was_just_made_is_not_called_blocked_while_its_volume_is_made() -> None:
+    made = cluster(8, flagship=None, flash=SMALL | OFF)
+    made.reconcile()
+    (job,) = made.jobs.values()
+    told = []
+    for _ in range(2):
+        block(made, job.name, "pod has unbound immediate PersistentVolumeClaims")
+        made.reconcile()
+        told.append(condition(made, "Planned")["reason"])
+        made.advance(11)
+    assert told == [reasons.READING_CHECKPOINT, reasons.WEIGHTS_JOB_BLOCKED]
+
+
 def test_a_secret_whose_name_is_corrected_is_used_though_the_job_never_started() -> None:
     made = cluster(8, flagship=None, flash=SMALL | OFF | {"weights": {"secretRef": "typo"}})
     made.reconcile()
@@ -136,12 +144,46 @@ def test_a_job_of_an_image_that_cannot_be_pulled_is_made_anew_of_another() -> No
     made = cluster(1, flagship=None, flash=SMALL | OFF)
     made.reconcile()
     (job,) = made.jobs.values()
+    made.advance(11)
     block(made, job.name, "ErrImagePull: not found")
     made.defaults = Defaults(weights_image="another")
     made.reconcile()
     made.reconcile()
     (live,) = (one for (kind, _), one in made.children.items() if kind == "Job")
     assert live["spec"]["template"]["spec"]["containers"][0]["image"] == "another"
+
+
+# A hub that does not answer.
+
+
+def suffer(made: ModelCluster, name: str, trouble: str) -> None:
+    """Let the pod of a Job run and tell that it does not get on."""
+    if name in made.jobs:
+        progress = Progress("Fetching", 1_500, 2_000_000, 0, trouble)
+        runs = replace(made.jobs[name], phase=JobPhase.RUNNING, progress=progress)
+        made.jobs[name] = replace(runs, finished_at=None)
+
+
+def test_a_checkpoint_that_the_hub_does_not_give_says_so_while_it_is_tried() -> None:
+    made = cluster(8, flagship=None, flash=SMALL | OFF)
+    made.reconcile()
+    (job,) = made.jobs.values()
+    suffer(made, job.name, "the hub does not answer.")
+    made.reconcile()
+    planned = condition(made, "Planned")
+    assert planned["reason"] == reasons.HUB_UNREACHABLE
+    assert planned["message"].count("the hub does not answer") == 1
+
+
+def test_a_copy_that_does_not_come_says_why_and_how_far_it_is() -> None:
+    made = cluster(8, flagship=None, flash=SMALL | OFF)
+    go_on(made, 3)
+    (job,) = jobs(made)
+    suffer(made, job.name, "the hub does not answer.")
+    made.reconcile()
+    degraded = condition(made, "Degraded")
+    assert degraded["reason"] == reasons.HUB_UNREACHABLE
+    assert "waits (1.5 kB of 2.0 MB): the hub does not answer" in degraded["message"]
 
 
 # Copies that vanish.
@@ -171,13 +213,13 @@ def test_a_compile_cache_that_cannot_be_mounted_is_no_lost_copy() -> None:
 
 
 def test_a_lost_copy_leaves_those_of_other_checkpoints_on_its_node_alone() -> None:
-    made = settled(8, flagship=FLAGSHIP_OF_HUB, flash=SMALL | OFF)
+    made = settled(8, flagship=HUB, flash=SMALL | OFF)
     (name,) = (one.name for one in made.of("flagship"))
     message = 'failed to prepare subPath for volumeMount "weights" of container "engine"'
     made.change(name, waiting_reason="CreateContainerConfigError", waiting_message=message)
     go_on(made, 15)
     assert {one.task.uri: one.task.attempt for one in jobs(made)} == {
-        FLAGSHIP_OF_HUB["model"]["uri"]: 1,
+        HUB["model"]["uri"]: 1,
         SMALL["model"]["uri"]: 0,
     }
 
@@ -193,7 +235,7 @@ def test_a_paused_object_keeps_no_jobs_that_failed_before() -> None:
 
 
 def test_a_copy_that_comes_to_a_known_node_while_paused_is_kept_there() -> None:
-    made = settled(1, 4, flagship=FLAGSHIP_OF_HUB, flash=SMALL | OFF)
+    made = settled(1, 4, flagship=HUB, flash=SMALL | OFF)
     assert {one.node for one in made.of("flash")} == {"node-1"}
     made.set_node("node-2", allocatable={GPU: 8})
     made.edit(mode="Paused")
@@ -206,7 +248,7 @@ def test_a_copy_that_comes_to_a_known_node_while_paused_is_kept_there() -> None:
 
 
 def test_copies_of_a_tier_that_is_removed_while_paused_stay_with_its_replicas() -> None:
-    made = settled(8, flagship=FLAGSHIP_OF_HUB, flash=SMALL | OFF)
+    made = settled(8, flagship=HUB, flash=SMALL | OFF)
     made.edit(mode="Paused")
     del made.spec["tiers"]["flash"]
     go_on(made, 5)
@@ -215,8 +257,8 @@ def test_copies_of_a_tier_that_is_removed_while_paused_stay_with_its_replicas() 
 
 
 def test_each_of_two_tiers_of_one_checkpoint_tells_of_its_copy() -> None:
-    text = {"model": FLAGSHIP_OF_HUB["model"] | {"preset": "GLM-4.6"}}
-    made = cluster(8, 8, flagship=FLAGSHIP_OF_HUB, text=text)
+    text = {"model": HUB["model"] | {"preset": "GLM-4.6"}}
+    made = cluster(8, 8, flagship=HUB, text=text)
     made.failing = dict.fromkeys(("node-1", "node-2"), reasons.TOKEN_REFUSED)
     go_on(made, 6)
     for tier in ("flagship", "text"):
@@ -243,7 +285,7 @@ def test_a_platform_that_moves_its_folder_leaves_the_volumes_that_there_are() ->
 
 
 def test_a_record_of_another_version_ends_no_plan() -> None:
-    made = cluster(8, flagship=FLAGSHIP_OF_HUB)
+    made = cluster(8, flagship=HUB)
     made.facts = facts("glm-4.6v-fp8") | {"commit": "c" * 40}
     made.settle()
     (record,) = made.revisions.values()
@@ -254,6 +296,6 @@ def test_a_record_of_another_version_ends_no_plan() -> None:
 
 
 def test_nothing_is_advised_before_the_checkpoint_is_known() -> None:
-    made = cluster(1, flagship=FLAGSHIP_OF_HUB)
+    made = cluster(1, flagship=HUB)
     made.reconcile()
     assert condition(made, "Planned")["message"].endswith("is read.")

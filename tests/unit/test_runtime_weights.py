@@ -221,3 +221,15 @@ def test_polls_go_on_until_they_are_cancelled(stage: Stage) -> None:
 
     asyncio.run(watched())
     assert stage.progress() is not None
+
+
+def test_trouble_is_told_at_once_and_so_is_its_end(stage: Stage) -> None:
+    stage.poll()
+    stage.woken.clear()
+    for trouble in ("the hub does not answer.", ""):
+        stage.says(STATE | {"trouble": trouble})
+        stage.poll()
+        told = stage.progress()
+        assert told is not None
+        assert told.trouble == trouble
+    assert stage.woken == [KEY, KEY]

@@ -101,6 +101,7 @@ class Flaky:
         self.reason, self.gains = reason, gains
         self.moved, self.tries = 0, 0
         self.pauses: list[float] = []
+        self.told: list[int] = []
 
     def work(self) -> str:
         self.tries += 1
@@ -110,7 +111,10 @@ class Flaky:
         raise WeightsError(self.reason, "no.")
 
     def patience(self) -> Patience:
-        return Patience(lambda: self.moved, self.pauses.append, lambda: 1.0)
+        return Patience(lambda: self.moved, self.tell, self.pauses.append, lambda: 1.0)
+
+    def tell(self, trouble: str) -> None:
+        self.told.append(self.tries)
 
 
 def test_waits_grow_up_to_a_minute() -> None:
@@ -142,7 +146,14 @@ def test_what_needs_somebody_is_not_tried_again() -> None:
 @given(st.integers(1, TRIES), st.floats(0, 1))
 def test_a_wait_is_half_chance(failed: int, chance: float) -> None:
     longest = min(LONGEST_SECONDS, 2.0 ** (failed - 1))
-    assert longest / 2 <= Patience(lambda: 0, chance=lambda: chance).wait(failed) <= longest
+    patient = Patience(lambda: 0, lambda _: None, chance=lambda: chance)
+    assert longest / 2 <= patient.wait(failed) <= longest
+
+
+def test_trouble_is_told_from_the_third_failure_in_a_row_on() -> None:
+    flaky = Flaky(reasons.HUB_UNREACHABLE, [0, 1, 0, 0, 0])
+    assert flaky.patience()(flaky.work) == "done"
+    assert flaky.told == [4, 5]
 
 
 class Clock:
@@ -179,6 +190,24 @@ def test_there_is_no_rate_before_time_passed(progress: Progress) -> None:
     assert progress.state()["bytesPerSecond"] == 0
     progress.add(5)
     assert progress.state()["bytesPerSecond"] == 0
+
+
+def test_a_rate_of_the_first_moments_is_not_told(clock: Clock, progress: Progress) -> None:
+    progress.expect(10_000, 0)
+    rates = []
+    for _ in range(5):
+        progress.add(100)
+        rates.append(progress.state()["bytesPerSecond"] > 0)
+        clock.now += 1
+    assert rates == [False, False, False, True, True]
+
+
+def test_trouble_ends_with_the_next_byte(progress: Progress) -> None:
+    progress.expect(10, 0)
+    progress.suffer("the hub does not answer.")
+    told = [progress.state()["trouble"]]
+    progress.add(1)
+    assert [*told, progress.state()["trouble"]] == ["the hub does not answer.", ""]
 
 
 def test_a_copy_that_is_all_there_is_verified(progress: Progress) -> None:

@@ -15,7 +15,7 @@ from glm_operator.plan.observed import JobPhase
 from glm_operator.plan.reading import job_reason
 from glm_operator.plan.scene import Scene
 
-GB = 1e9
+_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 class CopyState(StrEnum):
@@ -57,7 +57,7 @@ class Copy:
         """The state in words, without a full stop."""
         match self.state:
             case CopyState.READY:
-                size = f" ({self.bytes / GB:.1f} GB)" if self.bytes else ""
+                size = f" ({_size(self.bytes)})" if self.bytes else ""
                 return f"{self.uri} is complete on {self.place}{size}"
             case CopyState.FAILED:
                 return f"{self.uri} on {self.place}: {self.message}"
@@ -68,15 +68,16 @@ class Copy:
 
     def _moving(self) -> str:
         if self.message:
-            return f"{self.uri} on {self.place} waits: {self.message}"
+            where = f"{self.uri} on {self.place}"
+            return f"{where} waits{self._figures()}: {self.message}"
         return f"{self.uri} is fetched to {self.place}{self._figures()}"
 
     def _figures(self) -> str:
         if not self.total_bytes:
             return ""
-        rate = f", {self.bytes_per_second / 1e6:.0f} MB/s" if self.bytes_per_second else ""
+        rate = f", {_size(self.bytes_per_second)}/s" if self.bytes_per_second else ""
         left = f", {self.remaining_seconds} s left" if self.remaining_seconds else ""
-        return f" ({self.bytes / GB:.1f} of {self.total_bytes / GB:.1f} GB{rate}{left})"
+        return f" ({_size(self.bytes)} of {_size(self.total_bytes)}{rate}{left})"
 
     def data(self) -> dict[str, Any]:
         """The entry of the status."""
@@ -117,7 +118,17 @@ def _copy(scene: Scene, wanted: TierTask) -> Copy:
         return Copy(tier, place, CopyState.WAITING, uri, reason=reason, message=blocked)
     told = job.progress
     state = CopyState.VERIFYING if told.stage == "Verifying" else CopyState.FETCHING
-    return Copy(tier, place, state, uri, told.done_bytes, told.total_bytes, told.bytes_per_second)
+    bytes_, trouble = (told.done_bytes, told.total_bytes), told.trouble.rstrip(".")
+    reason = reasons.HUB_UNREACHABLE if trouble else ""
+    return Copy(tier, place, state, uri, *bytes_, told.bytes_per_second, reason, trouble)
+
+
+def _size(number: int) -> str:
+    """A number of bytes for people."""
+    for unit, name in _UNITS:
+        if number >= unit:
+            return f"{number / unit:.1f} {name}"
+    return f"{number} B"
 
 
 def stored_copies(scene: Scene) -> Iterator[Mapping[str, Any]]:

@@ -16,6 +16,8 @@ from glm_operator.plan.tier import TierPlan
 NORMAL, WARNING = "Normal", "Warning"
 ALARMING = ("Planned", "Degraded", "ToolCallVerified")
 """Conditions whose trouble deserves an event of its own."""
+_PATIENT = (reasons.WAITING_FOR_NODES, reasons.READING_CHECKPOINT)
+"""To wait for what was just asked for is no trouble yet."""
 
 
 def events(
@@ -107,6 +109,5 @@ def _troubles(scene: Scene, conditions: Sequence[Condition]) -> Iterator[Event]:
         known = before.get("reason") == one.reason and before.get("status") == one.status
         if one.type in ALARMING and bad and not known and one.message not in told:
             told.add(one.message)
-            # To wait for a node that was just asked for is no trouble yet.
-            kind = NORMAL if one.reason == reasons.WAITING_FOR_NODES else WARNING
+            kind = NORMAL if one.reason in _PATIENT else WARNING
             yield Event(kind, one.reason, one.message)

@@ -130,6 +130,8 @@ class Progress:
     total_bytes: int = 0
     bytes_per_second: int = 0
     """0: not known yet."""
+    trouble: str = ""
+    """What keeps it from going on, as a sentence; empty: nothing, or not for long yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,12 +138,19 @@ def _first_node(kinds: Kinds, constraints: Constraints) -> Node | None:
 def _wait(spec: AnyTier, job: WeightsJob | None, blocked: str) -> tuple[str, str]:
     """Why the tier waits for its checkpoint to be read, and the reason."""
     uri = spec.model.uri
-    if job is None or (job.phase is not JobPhase.FAILED and not blocked):
-        return f"waits until its checkpoint {uri} is read", reasons.READING_CHECKPOINT
-    if job.phase is not JobPhase.FAILED:
-        lacks = f"waits until its checkpoint {uri} is read, and {job.name} cannot start"
-        return f"{lacks}: {blocked.rstrip('.')}", reasons.WEIGHTS_JOB_BLOCKED
-    return f"cannot begin: {job.message.rstrip('.')}", job_reason(job)
+    waits = f"waits until its checkpoint {uri} is read"
+    if job is None:
+        return waits, reasons.READING_CHECKPOINT
+    if job.phase is JobPhase.FAILED:
+        return f"cannot begin: {job.message.rstrip('.')}", job_reason(job)
+    if blocked:
+        lacks = f"{waits}, and {job.name} cannot start: {blocked.rstrip('.')}"
+        return lacks, reasons.WEIGHTS_JOB_BLOCKED
+    trouble = "" if job.progress is None else job.progress.trouble.rstrip(".")
+    if trouble:
+        # Only what the hub may still mend is tried again within a Job.
+        return f"{waits}, which does not go on: {trouble}", reasons.HUB_UNREACHABLE
+    return waits, reasons.READING_CHECKPOINT
 
 
 def job_reason(job: WeightsJob) -> str:

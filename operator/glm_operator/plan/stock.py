@@ -15,6 +15,9 @@ from glm_operator.plan.resolve import read_record
 
 RETRY_BASE_SECONDS, RETRY_LIMIT_SECONDS = 30.0, 600.0
 """How long a weights Job that failed waits for its next try: doubling, at most."""
+START_SECONDS = 10.0
+"""Until then Kubernetes may still say that something is missing that is only being made, such as
+the volume of a claim."""
 STALLED_SECONDS = 30.0
 """A pod starts within seconds. What keeps it longer is in its events, which are not read."""
 LOST_SECONDS = 45.0
@@ -109,12 +112,16 @@ class Stock:
         """When a Job that waits for its pod counts as blocked; None where it does not wait."""
         job = self.job(task)
         since = None if job is None else job.waiting_since
-        stalled = None if since is None else since + STALLED_SECONDS
-        return stalled if stalled is not None and stalled > self._now else None
+        if since is None:
+            return None
+        times = (since + START_SECONDS, since + STALLED_SECONDS)
+        return next((at for at in times if at > self._now), None)
 
     def blocked(self, job: WeightsJob) -> str:
         """Why the pod of a Job does not start, as a sentence; empty: it will, or it has."""
         since = job.waiting_since
+        if since is not None and self._now < since + START_SECONDS:
+            return ""
         if job.blocked or since is None or self._now < since + STALLED_SECONDS:
             return job.blocked
         if not job.pod:

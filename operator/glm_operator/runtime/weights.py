@@ -20,6 +20,7 @@ POLL_SECONDS = 2.0
 TIMEOUT_SECONDS = 1.5
 TICK_SECONDS = 0.2
 """How often is looked for pods that are due."""
+TROUBLE_CHARS = 500
 TELL_SECONDS = 10.0
 """Bytes move all the time; the object's status is written anew no more often than this."""
 
@@ -48,8 +49,10 @@ def parse_progress(raw: Any) -> Progress:
             done_bytes=_count(raw["bytes"]),
             total_bytes=_count(raw["totalBytes"]),
             bytes_per_second=_count(raw["bytesPerSecond"]),
+            # An older image, chosen by the platform, tells none.
+            trouble=str(raw.get("trouble", ""))[:TROUBLE_CHARS],
         )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ValueError(f"/state is not of the agreed shape: {error!r}") from error
 
 
@@ -140,13 +143,14 @@ class WeightsPoller:
     def _take(self, key: Key, pod: _Pod, now: Progress) -> None:
         """Tell what is new; of bytes alone only now and then: a status is written for it."""
         before = pod.progress
-        turned = before is None or before.stage != now.stage or _begins(before, now)
+        turned = before is None or _turns(before, now)
         moved = before != now and self._monotonic() - pod.told_at >= TELL_SECONDS
         if turned or moved:
             pod.progress, pod.told_at = now, self._monotonic()
             self._wake(key)
 
 
-def _begins(before: Progress, now: Progress) -> bool:
-    """Whether the rate has become known."""
-    return not before.bytes_per_second and bool(now.bytes_per_second)
+def _turns(before: Progress, now: Progress) -> bool:
+    """Whether the stage is another, the rate has become known, or trouble begins or ends."""
+    begins = not before.bytes_per_second and bool(now.bytes_per_second)
+    return begins or before.stage != now.stage or bool(before.trouble) != bool(now.trouble)

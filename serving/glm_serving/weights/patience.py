@@ -12,6 +12,8 @@ from typing import TypeVar
 from glm_serving.weights.errors import WeightsError
 
 TRIES = 10
+TROUBLE_TRIES = 3
+"""Failures in a row that somebody should hear of: fewer are everyday."""
 LONGEST_SECONDS = 60.0
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -23,6 +25,8 @@ class Patience:
 
     moved: Callable[[], int]
     """Bytes that came so far: whoever gets some is not stuck, and may begin to count again."""
+    tell: Callable[[str], None]
+    """Told what is wrong, from the third failure in a row on."""
     pause: Callable[[float], None] = time.sleep
     chance: Callable[[], float] = random.random
     """From 0 to 1."""
@@ -37,6 +41,8 @@ class Patience:
                 failed, seen = (1, self.moved()) if self.moved() > seen else (failed + 1, seen)
                 if not error.transient or failed >= TRIES:
                     raise
+                if failed >= TROUBLE_TRIES:
+                    self.tell(str(error))
                 wait = self.wait(failed)
                 log.warning("%s Trying again in %.0f s (%d of %d).", error, wait, failed, TRIES)
                 self.pause(wait)

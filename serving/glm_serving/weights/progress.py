@@ -17,6 +17,8 @@ from glm_serving.compat import override
 
 WINDOW_SECONDS = 10.0
 """The rate is that of the last seconds."""
+LEAST_SECONDS = 3.0
+"""A rate of less than this is chance: connections still open, or a first burst came at once."""
 STATE_PATH = "/state"
 
 
@@ -39,6 +41,7 @@ class Progress:
         self._lock = threading.Lock()
         self._stage = Stage.READING
         self._file = ""
+        self._trouble = ""
         self._bytes = 0
         self._total = 0
         self._moved = 0
@@ -65,9 +68,15 @@ class Progress:
         with self._lock:
             self._file = file
 
+    def suffer(self, trouble: str) -> None:
+        """Tell what keeps the next byte from coming, as a sentence; the byte ends it."""
+        with self._lock:
+            self._trouble = trouble
+
     def add(self, number: int) -> None:
         """Count bytes that came from the hub; negative: they were thrown away."""
         with self._lock:
+            self._trouble = "" if number > 0 else self._trouble
             self._bytes += number
             self._moved += max(0, number)
             self._stage = self._fetching()
@@ -84,6 +93,7 @@ class Progress:
                 "totalBytes": self._total,
                 "bytesPerSecond": self._rate(),
                 "file": self._file,
+                "trouble": self._trouble,
             }
 
     def _fetching(self) -> Stage:
@@ -96,12 +106,12 @@ class Progress:
             self._seen.popleft()
 
     def _rate(self) -> int:
-        """0 where nothing moved in the window, or the first byte only just came."""
+        """0 where nothing moved in the window, or the first byte came less than seconds ago."""
         if not self._seen:
             return 0
         since, before = self._seen[0]
         seconds = self._clock() - since
-        return int((self._moved - before) / seconds) if seconds > 0 else 0
+        return int((self._moved - before) / seconds) if seconds >= LEAST_SECONDS else 0
 
 
 @contextmanager

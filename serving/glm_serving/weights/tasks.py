@@ -30,7 +30,8 @@ class World:
     @property
     def patience(self) -> Patience:
         """How transient errors of the hub are waited out."""
-        return Patience(lambda: self.progress.moved, self.pause)
+        progress = self.progress
+        return Patience(lambda: progress.moved, progress.suffer, self.pause)
 
 
 def read_hub(source: str, revision: str, world: World) -> Result:
