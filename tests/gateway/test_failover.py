@@ -18,7 +18,7 @@ from gateway_fakes import (
     run,
     running,
 )
-from glm_serving.gateway import exchange, upstream
+from glm_serving.gateway import attempt, upstream
 from glm_serving.gateway.upstream import UpstreamConnection
 from glm_serving.gateway.upstreams import Replica
 
@@ -306,7 +306,7 @@ def test_a_client_that_leaves_while_its_replica_is_tried_again_blocks_nobody(
             replica = gateway.gateway.pools["flash"].tier.replicas["flash-0"]
             gateway.gateway.replica_failed(replica)
             await eventually(lambda: replica.usable(gateway.gateway.clock()), "its rest is over")
-            monkeypatch.setattr(exchange, "connect", slow_connect)
+            monkeypatch.setattr(attempt, "connect", slow_connect)
             client = await gateway.client()
             await client.request(chat())
             await eventually(lambda: replica.in_flight == 1, "the replica is tried")

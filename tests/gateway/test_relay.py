@@ -293,7 +293,7 @@ def test_a_slow_reader_pauses_the_engine_and_loses_nothing() -> None:
             await eventually(lambda: sent, "the stream began")
             (exchange,) = gateway.gateway._exchanges
             await eventually(
-                lambda: exchange._upstream is not None and exchange._upstream._paused,
+                lambda: exchange._attempt is not None and exchange._attempt._connection._paused,
                 "the engine is paused",
             )
             with pytest.raises(AssertionError, match="nobody reads"):

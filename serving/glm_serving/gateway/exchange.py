@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import time
 from typing import TYPE_CHECKING
 
 from glm_serving.gateway import errors, usage
+from glm_serving.gateway.attempt import Attempt
 from glm_serving.gateway.bodies import Body
 from glm_serving.gateway.client import ClientConnection
 from glm_serving.gateway.decide import Decision
 from glm_serving.gateway.errors import Refusal
 from glm_serving.gateway.facts import Facts
-from glm_serving.gateway.http import RequestHead, upstream_head
+from glm_serving.gateway.http import RequestHead
 from glm_serving.gateway.limits import MAX_DEATHS, MAX_SENDS
 from glm_serving.gateway.reasons import (
     CLIENT_CLOSED,
@@ -27,8 +27,6 @@ from glm_serving.gateway.reasons import (
     ErrorReason,
 )
 from glm_serving.gateway.sse import EventStream
-from glm_serving.gateway.upstream import UpstreamConnection, connect
-from glm_serving.gateway.upstreams import Replica
 
 if TYPE_CHECKING:
     from glm_serving.gateway.gateway import Gateway, Pool
@@ -62,25 +60,23 @@ class Exchange:
         self._client = client
         self.head = head
         self._clock = gateway.clock
-        self._upstream: UpstreamConnection | None = None
+        self._attempt: Attempt | None = None
         self._hold_timer: asyncio.TimerHandle | None = None
         self._held_at = 0.0
         self._tried: frozenset[str] = frozenset()
         self._deaths = 0
         self._sends = 0
-        self._connects = 0
-        self._stale_retry = False
+        self._renewed = False
         self._events: EventStream | None = None
         self._tail = usage.Tail()
-        self._body: Body = b""
         self._pool: Pool | None = None
         self.request_id = request_id
+        self.body: Body = b""
         self.began = time.monotonic()
         self.phase = Phase.NEW
         self.ended_in = Phase.NEW
         self.facts: Facts | None = None
         self.decision: Decision | None = None
-        self.replica: Replica | None = None
         self.replica_name = ""
         self.attempts = 0
         self.held = False
@@ -100,7 +96,7 @@ class Exchange:
     def begin(self, body: Body) -> None:
         """Decide and send, or hold. Takes over the body and its reserved bytes."""
         self._client.answerer = self
-        self._body = body
+        self.body = body
         try:
             self.facts, self.decision = self._gateway.judge(self.head, body)
         except Refusal as refusal:
@@ -120,15 +116,10 @@ class Exchange:
         if replica is None:
             self._hold()
             return
-        replica.begin()
-        self.replica = replica
+        self.phase = Phase.CONNECTING
         self.attempts += 1
-        while replica.idle:
-            connection = replica.idle.pop()
-            if connection.usable():
-                self._send(connection)
-                return
-        self._connect(replica)
+        self._attempt = Attempt(self, self._gateway, self._pool, replica)
+        self._attempt.start()
 
     def _hold(self) -> None:
         assert self._pool is not None
@@ -180,49 +171,19 @@ class Exchange:
         if self.phase is Phase.HELD:
             self._refuse(Refusal(TIER_REMOVED))
 
-    # --- sending
+    # --- what comes of an attempt
 
-    def _connect(self, replica: Replica, unreached: str = "connect") -> None:
-        """Open a connection and send; `unreached` is the cause when the replica refuses."""
-        self.phase = Phase.CONNECTING
-        self._connects += 1
-        self._gateway.spawn(self._connected(replica, self._connects, unreached))
-
-    async def _connected(self, replica: Replica, serial: int, unreached: str) -> None:
-        connection: UpstreamConnection | None = None
-        with contextlib.suppress(OSError):
-            connection = await connect(replica, self._gateway.timings.connect)
-        wanted = self.phase is Phase.CONNECTING and self._connects == serial
-        # What was learned of the replica counts, also when the client has left meanwhile.
-        if connection is None and wanted:
-            self._failed(unreached)
-        elif connection is None:
-            self._gateway.replica_failed(replica)
-        elif wanted:
-            self._send(connection)
-        else:
-            replica.reached()
-            connection.close()
-        self._gateway.kick(replica)
-
-    def _send(self, connection: UpstreamConnection) -> None:
-        assert self.replica is not None
-        self.replica.reached()
+    def attempt_sent(self) -> str:
+        """The request goes out now; returns its id at the replica."""
         self.phase = Phase.WAITING
         self._sends += 1
-        self._upstream = connection
-        head = upstream_head(
-            self.head,
-            str(self.replica.address),
-            f"{self.request_id}-{self.attempts}",
-            len(self._body),
-        )
-        connection.send(self, head, self._body)
+        return f"{self.request_id}-{self.attempts}"
 
-    def _failed(self, cause: str) -> None:
+    def attempt_failed(self, cause: str) -> None:
         """The replica did not answer: back it off and choose again, within bounds."""
-        replica = self._detach()
-        assert replica is not None
+        assert self._attempt is not None
+        replica = self._attempt.replica
+        self._close_attempt()
         self._gateway.replica_failed(replica)
         self._tried |= {replica.name}
         sent = cause != "connect"
@@ -236,27 +197,22 @@ class Exchange:
         self._gateway.metrics.retries.add((self.tier, cause))
         self._place()
 
-    def _detach(self) -> Replica | None:
-        """Give the replica back."""
-        replica, self.replica = self.replica, None
-        self._upstream = None
-        if replica is not None:
-            replica.end()
-            if self._pool is not None:
-                self._pool.tier.forget(replica)
-        return replica
+    def _close_attempt(self) -> None:
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.close()
 
     # --- relaying (called by the upstream connection)
 
     def upstream_head(self, status: int, headers: dict[bytes, bytes], more: bool) -> None:
         """The replica answers: from here on the answer is this one."""
-        assert self.replica is not None
+        assert self._attempt is not None
         if status in _UNAVAILABLE:
-            self._drop_upstream()
-            self._failed("status")
+            self.attempt_failed("status")
             return
-        if self.replica.answered():
-            self._gateway.kick(self.replica)
+        replica = self._attempt.replica
+        if replica.answered():
+            self._gateway.kick(replica)
         self.phase = Phase.RELAYING
         self.status = status
         self._release_body()
@@ -267,8 +223,8 @@ class Exchange:
         # A torn first event is held back, so a stream's head never waits for its body.
         more = more and self._events is None
         self._client.start(status, own, int(length) if length is not None else None, more)
-        if self._client.stalled and self._upstream is not None:
-            self._upstream.pause()
+        if self._client.stalled:
+            self._attempt.pause()
 
     def upstream_body(self, data: bytes) -> None:
         """Pass on some bytes."""
@@ -285,7 +241,9 @@ class Exchange:
         rest = self._events.rest() if self._events is not None else b""
         if rest:
             self._client.write(rest)
-        self._detach()
+        attempt, self._attempt = self._attempt, None
+        assert attempt is not None
+        attempt.answered()
         self._finish()
         self._client.end()
 
@@ -293,25 +251,27 @@ class Exchange:
         """The connection broke."""
         if self.phase is Phase.RELAYING:
             self._break(STREAM_BROKEN)
-        elif reused and not self._stale_retry:
-            # The engine closed an idle connection while the request was on its way.
-            assert self.replica is not None
-            self._stale_retry = True
-            self._upstream = None
-            self.replica.close_idle()
+        elif reused and self._renew():
             self._gateway.metrics.retries.add((self.tier, "stale"))
-            # A replica that is gone now had the request: it may have died of it.
-            self._connect(self.replica, "lost")
         else:
-            self._failed("lost")
+            self.attempt_failed("lost")
+
+    def _renew(self) -> bool:
+        """Send once more to the same replica: it may only have closed an idle connection."""
+        assert self._attempt is not None
+        if self._renewed:
+            return False
+        self._renewed = True
+        self.phase = Phase.CONNECTING
+        self._attempt.renew()
+        return True
 
     def _break(self, reason: ErrorReason) -> None:
         """End an answer that has begun so that nobody takes it for complete."""
         self.error = reason
         if self._events is not None and not self._events.mid_event:
             self._client.write(errors.event(Refusal(reason)))
-        self._drop_upstream()
-        self._detach()
+        self._close_attempt()
         self._finish()
         self._client.cut()
 
@@ -325,26 +285,20 @@ class Exchange:
         self.error = CLIENT_CLOSED
         self.status = self.status or CLIENT_CLOSED.status
         self._leave_queue()
-        self._drop_upstream()
-        self._detach()
+        self._close_attempt()
         self._finish()
 
     def client_paused(self) -> None:
         """Read no more from the replica than the client takes."""
-        if self._upstream is not None and self.phase is Phase.RELAYING:
-            self._upstream.pause()
+        if self._attempt is not None and self.phase is Phase.RELAYING:
+            self._attempt.pause()
 
     def client_resumed(self) -> None:
         """Read on."""
-        if self._upstream is not None:
-            self._upstream.resume()
+        if self._attempt is not None:
+            self._attempt.resume()
 
     # --- ending
-
-    def _drop_upstream(self) -> None:
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.close()
 
     def fail(self, refusal: Refusal) -> None:
         """Give up, with an error if the answer has not begun."""
@@ -357,8 +311,7 @@ class Exchange:
         self.error = refusal.reason
         self.status = refusal.reason.status
         self._leave_queue()
-        self._drop_upstream()
-        self._detach()
+        self._close_attempt()
         headers = self._own_headers()
         self._finish()
         self._client.refuse(refusal, headers)
@@ -368,14 +321,14 @@ class Exchange:
         if self.decision is not None:
             headers[b"x-glm-tier"] = self.decision.tier.encode()
             headers[b"x-glm-decision"] = self.decision.reason.name.encode()
-        if self.replica is not None:
-            self.replica_name = self.replica.name
-            headers[b"x-glm-replica"] = self.replica.name.encode("latin-1")
+        if self._attempt is not None:
+            self.replica_name = self._attempt.replica.name
+            headers[b"x-glm-replica"] = self.replica_name.encode("latin-1")
         return headers
 
     def _release_body(self) -> None:
-        self._gateway.give_bytes(len(self._body))
-        self._body = b""
+        self._gateway.give_bytes(len(self.body))
+        self.body = b""
 
     def _finish(self) -> None:
         """Account for the request, once."""
