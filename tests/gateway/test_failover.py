@@ -304,7 +304,7 @@ def test_a_client_that_leaves_while_its_replica_is_tried_again_blocks_nobody(
     async def scenario() -> None:
         async with engines(answer) as [engine], running(flash=[engine.url]) as gateway:
             replica = gateway.gateway.pools["flash"].tier.replicas["flash-0"]
-            gateway.gateway.replica_failed(replica)
+            gateway.gateway.pools.replica_failed(replica)
             await eventually(lambda: replica.usable(gateway.gateway.clock()), "its rest is over")
             monkeypatch.setattr(attempt, "connect", slow_connect)
             client = await gateway.client()

@@ -11,7 +11,8 @@ from glm_serving.gateway.upstreams import Replica
 
 if TYPE_CHECKING:
     from glm_serving.gateway.exchange import Exchange
-    from glm_serving.gateway.gateway import Gateway, Pool
+    from glm_serving.gateway.gateway import Gateway
+    from glm_serving.gateway.pools import Pool
 
 
 class Attempt:
@@ -61,13 +62,13 @@ class Attempt:
         if connection is None and not self._closed:
             self._exchange.attempt_failed(unreached)
         elif connection is None:
-            self._gateway.replica_failed(self.replica)
+            self._gateway.pools.replica_failed(self.replica)
         elif not self._closed:
             self._send(connection)
         else:
             self.replica.reached()
             connection.close()
-        self._gateway.kick(self.replica)
+        self._gateway.pools.kick(self.replica)
 
     def _send(self, connection: UpstreamConnection) -> None:
         self.replica.reached()

@@ -29,7 +29,8 @@ from glm_serving.gateway.reasons import (
 from glm_serving.gateway.sse import EventStream
 
 if TYPE_CHECKING:
-    from glm_serving.gateway.gateway import Gateway, Pool
+    from glm_serving.gateway.gateway import Gateway
+    from glm_serving.gateway.pools import Pool
 
 _UNAVAILABLE = frozenset({502, 503})
 
@@ -184,7 +185,7 @@ class Exchange:
         assert self._attempt is not None
         replica = self._attempt.replica
         self._close_attempt()
-        self._gateway.replica_failed(replica)
+        self._gateway.pools.replica_failed(replica)
         self._tried |= {replica.name}
         sent = cause != "connect"
         self._deaths += cause == "lost"
@@ -212,7 +213,7 @@ class Exchange:
             return
         replica = self._attempt.replica
         if replica.answered():
-            self._gateway.kick(replica)
+            self._gateway.pools.kick(replica)
         self.phase = Phase.RELAYING
         self.status = status
         self._release_body()

@@ -8,7 +8,6 @@ import os
 import random
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, field
 
 from glm_serving.gateway import facts as request_facts
 from glm_serving.gateway import modellist
@@ -16,15 +15,15 @@ from glm_serving.gateway.accesslog import AccessLog
 from glm_serving.gateway.accounts import Accounts
 from glm_serving.gateway.bodies import Body
 from glm_serving.gateway.client import ClientConnection
-from glm_serving.gateway.config import Address, Config, TierConfig, address_of
+from glm_serving.gateway.config import Address, Config
 from glm_serving.gateway.decide import Decision, Hints, State, decide, policy_of
 from glm_serving.gateway.errors import Refusal
 from glm_serving.gateway.exchange import Exchange
 from glm_serving.gateway.facts import Facts
-from glm_serving.gateway.holding import HoldQueue
 from glm_serving.gateway.http import RequestHead, request_id_of
 from glm_serving.gateway.limits import ByteBudget, RetryBudget, Timings
 from glm_serving.gateway.metrics import Labels, Metrics
+from glm_serving.gateway.pools import Pools
 from glm_serving.gateway.reasons import (
     INTERNAL_ERROR,
     METHOD_NOT_ALLOWED,
@@ -33,7 +32,6 @@ from glm_serving.gateway.reasons import (
     UNSUPPORTED_ENCODING,
 )
 from glm_serving.gateway.state import VERSION, Report, tier_report
-from glm_serving.gateway.upstreams import Replica, Tier
 from glm_serving.gateway.usage import Usage
 
 log = logging.getLogger("glm_gateway")
@@ -42,21 +40,6 @@ CHAT = b"/v1/chat/completions"
 COMPLETIONS = b"/v1/completions"
 MODELS = b"/v1/models"
 _MODEL_PREFIX = b"/v1/models/"
-
-
-@dataclass(slots=True)
-class Pool:
-    """A tier with the requests that wait for it and its part of the configuration."""
-
-    tier: Tier
-    queue: HoldQueue
-    hold_timeout_seconds: float = 0.0
-    service: str = ""
-    static: Mapping[str, Address] = field(default_factory=dict)
-    watched: Mapping[str, Address] = field(default_factory=dict)
-    """Ready endpoints of the service."""
-    retired: bool = False
-    """No longer configured: takes no request, and goes with the last one that runs."""
 
 
 class Gateway:
@@ -76,11 +59,10 @@ class Gateway:
         self.access_log = access_log or AccessLog()
         self.accounts = Accounts(self.metrics, self.access_log)
         self.clock = asyncio.get_running_loop().time
-        self.pools: dict[str, Pool] = {}
+        self.pools = Pools(self.clock, self.timings, random)
         self.draining = False
         """The process is stopping: not ready, and every answer ends its connection."""
         self._pod = pod or os.environ.get("POD_NAME") or os.uname().nodename
-        self._random = random
         self._started = time.monotonic()
         self._bytes = ByteBudget(config.limits.max_in_flight_bytes)
         self._retries = RetryBudget()
@@ -98,63 +80,15 @@ class Gateway:
         self.config = config
         self._policy = policy_of(config)
         self._bytes.limit = config.limits.max_in_flight_bytes
-        for name, tier_config in config.tiers.items():
-            self._configure(name, tier_config)
-        for name in self.pools.keys() - config.tiers.keys():
-            self._retire(self.pools[name])
-
-    def _configure(self, name: str, tier_config: TierConfig) -> None:
-        pool = self.pools.get(name)
-        if pool is None:
-            tier = Tier(name, self.timings, self._random)
-            pool = self.pools[name] = Pool(tier, HoldQueue(self.clock))
-        if pool.service != tier_config.service:
-            pool.watched = {}
-        pool.retired = False
-        pool.service = tier_config.service
-        pool.hold_timeout_seconds = tier_config.hold_timeout_seconds
-        pool.static = {e.name: address_of(e.url) for e in tier_config.endpoints}
-        self._refresh(pool)
-
-    def _retire(self, pool: Pool) -> None:
-        """Take a tier out: what it runs may finish, and shows in `/state` until it has."""
-        pool.retired = True
-        pool.service, pool.static, pool.watched = "", {}, {}
-        pool.tier.set_endpoints({})
-        for exchange in tuple(self._exchanges):
-            if exchange.tier == pool.tier.name:
-                exchange.tier_removed()
-        self._drop_if_over(pool)
-
-    def _drop_if_over(self, pool: Pool) -> None:
-        # Its held requests are refused, so nothing else can still belong to it.
-        if pool.retired and pool.tier.in_flight == 0:
-            self.pools.pop(pool.tier.name, None)
+        for pool in self.pools.configure(config.tiers):
+            for exchange in tuple(self._exchanges):
+                if exchange.tier == pool.tier.name:
+                    exchange.tier_removed()
+            self.pools.drop_if_over(pool.tier.name)
 
     def set_service_endpoints(self, endpoints: Mapping[str, Mapping[str, Address]]) -> None:
         """Take over the ready endpoints of every watched service, service -> name -> address."""
-        for pool in self.pools.values():
-            pool.watched = endpoints.get(pool.service, {}) if pool.service else {}
-            self._refresh(pool)
-
-    def _refresh(self, pool: Pool) -> None:
-        pool.tier.set_endpoints({**pool.static, **pool.watched})
-        self._release(pool)
-
-    def _release(self, pool: Pool) -> None:
-        if len(pool.queue) and pool.tier.serving(self.clock()):
-            pool.queue.release()
-
-    def kick(self, replica: Replica) -> None:
-        """A replica may take requests again: let held ones choose."""
-        for pool in self.pools.values():
-            if pool.tier.replicas.get(replica.name) is replica:
-                self._release(pool)
-
-    def replica_failed(self, replica: Replica) -> None:
-        """Back a replica off and look again when its pause is over."""
-        pause = replica.failed(self.clock())
-        asyncio.get_running_loop().call_later(pause + 0.001, self.kick, replica)
+        self.pools.set_service_endpoints(endpoints)
 
     # --- judging
 
@@ -186,14 +120,9 @@ class Gateway:
         hints = Hints(head.text(b"x-glm-tier"), head.text(b"x-glm-task"))
         try:
             facts = read(body)
-            return facts, decide(facts, hints, State(self.serving()), self._policy)
+            return facts, decide(facts, hints, State(self.pools.serving()), self._policy)
         finally:
             self.metrics.decision.observe(time.perf_counter() - began)
-
-    def serving(self) -> frozenset[str]:
-        """The tiers with a replica that takes a request now."""
-        now = self.clock()
-        return frozenset(name for name, pool in self.pools.items() if pool.tier.serving(now))
 
     # --- requests
 
@@ -220,10 +149,10 @@ class Gateway:
         headers = {b"x-request-id": request_id.encode(), b"content-type": b"application/json"}
         try:
             if head.path == MODELS:
-                data = modellist.listing(self.config, self.serving())
+                data = modellist.listing(self.config, self.pools.serving())
             else:
                 name = head.path.removeprefix(_MODEL_PREFIX)
-                data = modellist.one(self.config, self.serving(), name)
+                data = modellist.one(self.config, self.pools.serving(), name)
         except Refusal as refusal:
             self.refuse(connection, head, refusal)
             return
@@ -245,9 +174,7 @@ class Gateway:
         """Account for a request that is over."""
         self._exchanges.discard(exchange)
         self._ended.set()
-        pool = self.pools.get(exchange.tier)
-        if pool is not None:
-            self._drop_if_over(pool)
+        self.pools.drop_if_over(exchange.tier)
         self.accounts.exchange(exchange, sent_bytes, usage)
 
     def retry(self) -> bool:
@@ -293,9 +220,7 @@ class Gateway:
         now = self.clock()
         for connection in tuple(self._connections):
             connection.sweep(now)
-        for pool in self.pools.values():
-            for replica in tuple(pool.tier.replicas.values()):
-                replica.expire_idle(now)
+        self.pools.expire_idle()
         self.access_log.flush()
 
     def close_idle(self) -> None:
@@ -309,9 +234,7 @@ class Gateway:
             connection.shut_down()
         for exchange in tuple(self._exchanges):
             exchange.shut_down()
-        for pool in self.pools.values():
-            for replica in pool.tier.replicas.values():
-                replica.close_idle()
+        self.pools.close_idle()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition on requests or connections that end."""
@@ -337,7 +260,7 @@ class Gateway:
     @property
     def held(self) -> int:
         """Requests that wait for a replica."""
-        return sum(len(pool.queue) for pool in self.pools.values())
+        return self.pools.held
 
     # --- what others see
 
@@ -348,23 +271,15 @@ class Gateway:
             pod=self._pod,
             generation=self.config.generation,
             uptime_seconds=round(time.monotonic() - self._started, 3),
-            tiers={name: tier_report(p.tier, p.queue) for name, p in self.pools.items()},
+            tiers={p.tier.name: tier_report(p.tier, p.queue) for p in self.pools},
         )
 
     def _add_gauges(self) -> None:
-        def per_tier(read: Callable[[Pool], float]) -> Callable[[], Iterable[tuple[Labels, float]]]:
-            return lambda: [((name,), read(pool)) for name, pool in self.pools.items()]
-
         def single(read: Callable[[], float]) -> Callable[[], Iterable[tuple[Labels, float]]]:
             return lambda: [((), read())]
 
         add = self.metrics.gauge
-        held = per_tier(lambda pool: len(pool.queue))
-        add("glm_gateway_held", "Requests that wait for a replica.", ("tier",), held)
-        in_flight = per_tier(lambda pool: pool.tier.in_flight)
-        add("glm_gateway_in_flight", "Requests at replicas.", ("tier",), in_flight)
-        routable = per_tier(lambda pool: sum(r.routable for r in pool.tier.replicas.values()))
-        add("glm_gateway_routable_replicas", "Replicas in routing.", ("tier",), routable)
+        self.pools.add_gauges(self.metrics)
         connections = single(lambda: len(self._connections))
         add("glm_gateway_connections", "Open client connections.", (), connections)
         in_memory = single(lambda: self._bytes.used)

@@ -1,0 +1,143 @@
+"""The tiers of a gateway, each with its requests that wait, and where their replicas come from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from glm_serving.gateway.config import Address, TierConfig, address_of
+from glm_serving.gateway.holding import HoldQueue
+from glm_serving.gateway.limits import Timings
+from glm_serving.gateway.metrics import Labels, Metrics
+from glm_serving.gateway.upstreams import Random, Replica, Tier
+
+
+@dataclass(slots=True)
+class Pool:
+    """A tier with the requests that wait for it and its part of the configuration."""
+
+    tier: Tier
+    queue: HoldQueue
+    hold_timeout_seconds: float = 0.0
+    service: str = ""
+    static: Mapping[str, Address] = field(default_factory=dict)
+    watched: Mapping[str, Address] = field(default_factory=dict)
+    """Ready endpoints of the service."""
+    retired: bool = False
+    """No longer configured: takes no request, and goes with the last one that runs."""
+
+
+class Pools:
+    """Every tier by name. One that left the configuration stays while a request runs there."""
+
+    def __init__(self, clock: Callable[[], float], timings: Timings, random: Random) -> None:
+        self._clock = clock
+        self._timings = timings
+        self._random = random
+        self._pools: dict[str, Pool] = {}
+
+    def __getitem__(self, tier: str) -> Pool:
+        return self._pools[tier]
+
+    def __iter__(self) -> Iterator[Pool]:
+        return iter(self._pools.values())
+
+    # --- configuration and endpoints
+
+    def configure(self, tiers: Mapping[str, TierConfig]) -> list[Pool]:
+        """Take over the tiers of a configuration; returns the pools that it retired."""
+        for name, tier_config in tiers.items():
+            self._configure(name, tier_config)
+        retired = [self._pools[name] for name in self._pools.keys() - tiers.keys()]
+        for pool in retired:
+            pool.retired = True
+            pool.service, pool.static, pool.watched = "", {}, {}
+            pool.tier.set_endpoints({})
+        return retired
+
+    def _configure(self, name: str, tier_config: TierConfig) -> None:
+        pool = self._pools.get(name)
+        if pool is None:
+            tier = Tier(name, self._timings, self._random)
+            pool = self._pools[name] = Pool(tier, HoldQueue(self._clock))
+        if pool.service != tier_config.service:
+            pool.watched = {}
+        pool.retired = False
+        pool.service = tier_config.service
+        pool.hold_timeout_seconds = tier_config.hold_timeout_seconds
+        pool.static = {e.name: address_of(e.url) for e in tier_config.endpoints}
+        self._refresh(pool)
+
+    def drop_if_over(self, tier: str) -> None:
+        """Forget a tier that is no longer configured, once nothing runs there."""
+        pool = self._pools.get(tier)
+        # Its held requests are refused, so nothing else can still belong to it.
+        if pool is not None and pool.retired and pool.tier.in_flight == 0:
+            del self._pools[tier]
+
+    def set_service_endpoints(self, endpoints: Mapping[str, Mapping[str, Address]]) -> None:
+        """Take over the ready endpoints of every watched service, service -> name -> address."""
+        for pool in self:
+            pool.watched = endpoints.get(pool.service, {}) if pool.service else {}
+            self._refresh(pool)
+
+    def _refresh(self, pool: Pool) -> None:
+        pool.tier.set_endpoints({**pool.static, **pool.watched})
+        self._release(pool)
+
+    # --- replicas that come, go and fail
+
+    def _release(self, pool: Pool) -> None:
+        if len(pool.queue) and pool.tier.serving(self._clock()):
+            pool.queue.release()
+
+    def kick(self, replica: Replica) -> None:
+        """A replica may take requests again: let held ones choose."""
+        for pool in tuple(self):
+            if pool.tier.replicas.get(replica.name) is replica:
+                self._release(pool)
+
+    def replica_failed(self, replica: Replica) -> None:
+        """Back a replica off and look again when its pause is over."""
+        pause = replica.failed(self._clock())
+        asyncio.get_running_loop().call_later(pause + 0.001, self.kick, replica)
+
+    def close_idle(self) -> None:
+        """Close the idle connections to every replica."""
+        for pool in self:
+            for replica in pool.tier.replicas.values():
+                replica.close_idle()
+
+    def expire_idle(self) -> None:
+        """Close the connections that engines are about to close."""
+        now = self._clock()
+        for pool in self:
+            for replica in tuple(pool.tier.replicas.values()):
+                replica.expire_idle(now)
+
+    # --- what is seen
+
+    def serving(self) -> frozenset[str]:
+        """The tiers with a replica that takes a request now."""
+        now = self._clock()
+        return frozenset(pool.tier.name for pool in self if pool.tier.serving(now))
+
+    @property
+    def held(self) -> int:
+        """Requests that wait for a replica."""
+        return sum(len(pool.queue) for pool in self)
+
+    def add_gauges(self, metrics: Metrics) -> None:
+        """Add what is counted for each tier."""
+
+        def per_tier(read: Callable[[Pool], float]) -> Callable[[], Iterable[tuple[Labels, float]]]:
+            return lambda: [((pool.tier.name,), read(pool)) for pool in self]
+
+        add = metrics.gauge
+        held = per_tier(lambda pool: len(pool.queue))
+        add("glm_gateway_held", "Requests that wait for a replica.", ("tier",), held)
+        in_flight = per_tier(lambda pool: pool.tier.in_flight)
+        add("glm_gateway_in_flight", "Requests at replicas.", ("tier",), in_flight)
+        routable = per_tier(lambda pool: sum(r.routable for r in pool.tier.replicas.values()))
+        add("glm_gateway_routable_replicas", "Replicas in routing.", ("tier",), routable)
