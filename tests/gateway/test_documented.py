@@ -1,4 +1,4 @@
-"""docs/gateway.md says what the code does."""
+"""docs/gateway.md and docs/metrics.md say what the code does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pytest
 from gateway_fakes import run, running
 from glm_serving.gateway import config, priors, reasons
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs/gateway.md").read_text()
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = (DOCS / "gateway.md").read_text()
+METRICS = (DOCS / "metrics.md").read_text()
 
 
 def test_every_decision_is_documented_in_its_words() -> None:
@@ -48,7 +50,7 @@ def test_every_metric_is_documented() -> None:
             text = gateway.admin.page(b"GET", b"/metrics").body.decode()
             return set(re.findall(r"^# TYPE (glm_\w+)", text, re.MULTILINE))
 
-    assert run(scenario()) == set(re.findall(r"`(glm_gateway_\w+)`", PAGE))
+    assert run(scenario()) == set(re.findall(r"`(glm_gateway_\w+)`", METRICS))
 
 
 def test_the_example_configuration_is_usable() -> None:

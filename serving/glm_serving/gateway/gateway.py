@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 
 from glm_serving.gateway import facts as request_facts
 from glm_serving.gateway import modellist
@@ -20,9 +20,10 @@ from glm_serving.gateway.decide import Decision, Hints, State, decide, policy_of
 from glm_serving.gateway.errors import Refusal
 from glm_serving.gateway.exchange import Exchange
 from glm_serving.gateway.facts import Facts
+from glm_serving.gateway.gauges import add_gauges
 from glm_serving.gateway.http import RequestHead, request_id_of
 from glm_serving.gateway.limits import ByteBudget, RetryBudget, Timings
-from glm_serving.gateway.metrics import Labels, Metrics
+from glm_serving.gateway.metrics import Metrics
 from glm_serving.gateway.pools import Pools
 from glm_serving.gateway.reasons import (
     INTERNAL_ERROR,
@@ -31,7 +32,7 @@ from glm_serving.gateway.reasons import (
     PATH_NOT_FOUND,
     UNSUPPORTED_ENCODING,
 )
-from glm_serving.gateway.state import VERSION, Report, tier_report
+from glm_serving.gateway.state import Report, report_of
 from glm_serving.gateway.usage import Usage
 
 log = logging.getLogger("glm_gateway")
@@ -62,7 +63,7 @@ class Gateway:
         self.pools = Pools(self.clock, self.timings, random)
         self.draining = False
         """The process is stopping: not ready, and every answer ends its connection."""
-        self._pod = pod or os.environ.get("POD_NAME") or os.uname().nodename
+        self.pod = pod or os.environ.get("POD_NAME") or os.uname().nodename
         self._started = time.monotonic()
         self._bytes = ByteBudget(config.limits.max_in_flight_bytes)
         self._retries = RetryBudget()
@@ -71,7 +72,7 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
         self.apply(config)
-        self._add_gauges()
+        add_gauges(self)
 
     # --- configuration and endpoints
 
@@ -262,30 +263,19 @@ class Gateway:
         """Requests that wait for a replica."""
         return self.pools.held
 
-    # --- what others see
+    @property
+    def body_bytes(self) -> int:
+        """Bytes of request bodies in memory."""
+        return self._bytes.used
+
+    @property
+    def uptime_seconds(self) -> float:
+        """Since the process began to serve."""
+        return time.monotonic() - self._started
 
     def report(self) -> Report:
         """The answer to `/state`."""
-        return Report(
-            version=VERSION,
-            pod=self._pod,
-            generation=self.config.generation,
-            uptime_seconds=round(time.monotonic() - self._started, 3),
-            tiers={p.tier.name: tier_report(p.tier, p.queue) for p in self.pools},
-        )
-
-    def _add_gauges(self) -> None:
-        def single(read: Callable[[], float]) -> Callable[[], Iterable[tuple[Labels, float]]]:
-            return lambda: [((), read())]
-
-        add = self.metrics.gauge
-        self.pools.add_gauges(self.metrics)
-        connections = single(lambda: len(self._connections))
-        add("glm_gateway_connections", "Open client connections.", (), connections)
-        in_memory = single(lambda: self._bytes.used)
-        add("glm_gateway_body_bytes", "Bytes of bodies in memory.", (), in_memory)
-        generation = single(lambda: self.config.generation)
-        add("glm_gateway_config_generation", "Generation of the configuration.", (), generation)
+        return report_of(self)
 
 
 def _check_path(head: RequestHead) -> None:

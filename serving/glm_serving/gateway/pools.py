@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from glm_serving.gateway.config import Address, TierConfig, address_of
 from glm_serving.gateway.holding import HoldQueue
 from glm_serving.gateway.limits import Timings
-from glm_serving.gateway.metrics import Labels, Metrics
 from glm_serving.gateway.upstreams import Random, Replica, Tier
 
 
@@ -127,17 +126,3 @@ class Pools:
     def held(self) -> int:
         """Requests that wait for a replica."""
         return sum(len(pool.queue) for pool in self)
-
-    def add_gauges(self, metrics: Metrics) -> None:
-        """Add what is counted for each tier."""
-
-        def per_tier(read: Callable[[Pool], float]) -> Callable[[], Iterable[tuple[Labels, float]]]:
-            return lambda: [((pool.tier.name,), read(pool)) for pool in self]
-
-        add = metrics.gauge
-        held = per_tier(lambda pool: len(pool.queue))
-        add("glm_gateway_held", "Requests that wait for a replica.", ("tier",), held)
-        in_flight = per_tier(lambda pool: pool.tier.in_flight)
-        add("glm_gateway_in_flight", "Requests at replicas.", ("tier",), in_flight)
-        routable = per_tier(lambda pool: sum(r.routable for r in pool.tier.replicas.values()))
-        add("glm_gateway_routable_replicas", "Replicas in routing.", ("tier",), routable)

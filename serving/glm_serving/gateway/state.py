@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
-from glm_serving.gateway.holding import HoldQueue
-from glm_serving.gateway.upstreams import Tier
+if TYPE_CHECKING:
+    from glm_serving.gateway.gateway import Gateway
+    from glm_serving.gateway.pools import Pool
 
 VERSION = 1
 
@@ -38,8 +41,19 @@ class Report(msgspec.Struct, rename="camel"):
     tiers: dict[str, TierReport]
 
 
-def tier_report(tier: Tier, queue: HoldQueue) -> TierReport:
-    """The report of one tier."""
+def report_of(gateway: Gateway) -> Report:
+    """What the gateway is and does now."""
+    return Report(
+        version=VERSION,
+        pod=gateway.pod,
+        generation=gateway.config.generation,
+        uptime_seconds=round(gateway.uptime_seconds, 3),
+        tiers={pool.tier.name: _tier_report(pool) for pool in gateway.pools},
+    )
+
+
+def _tier_report(pool: Pool) -> TierReport:
+    tier, queue = pool.tier, pool.queue
     return TierReport(
         arrivals=tier.arrivals,
         held=len(queue),
