@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from gateway_fakes import PNG_640x480, chat
 from glm_serving.gateway import facts
 from glm_serving.gateway.errors import Refusal
+from glm_serving.gateway.facts import chat as chat_facts
+from glm_serving.gateway.facts.estimate import MESSAGE_TOKENS
 
 USER = {"role": "user", "content": "go"}
 CALL = {
@@ -51,7 +53,7 @@ def test_images_are_counted_in_every_kind_of_message() -> None:
     assert found.images == 3
     assert found.opening.images == 1
     # Six characters, two of them arguments of the call, are one and a half tokens.
-    assert found.prompt_tokens == round(3 * 391 + 3 * facts.MESSAGE_TOKENS + 1.5)
+    assert found.prompt_tokens == round(3 * 391 + 3 * MESSAGE_TOKENS + 1.5)
 
 
 def test_a_part_without_a_type_counts_by_its_fields() -> None:
@@ -136,15 +138,15 @@ def test_where_the_open_loop_begins(messages: list[dict[str, Any]], start: int |
     found = of(messages)
     assert found.in_tool_loop == (start is not None)
     decoded = json.loads(chat(messages=messages))["messages"]
-    parsed = [facts._Message(**_known(m)) for m in decoded]
-    assert facts.open_loop_start(parsed) == start
+    parsed = [chat_facts._Message(**_known(m)) for m in decoded]
+    assert chat_facts.open_loop_start(parsed) == start
 
 
 def _known(message: dict[str, Any]) -> dict[str, Any]:
     calls = message.get("tool_calls")
     return {
         "role": message["role"],
-        "tool_calls": [facts._ToolCall(id=call["id"]) for call in calls] if calls else None,
+        "tool_calls": [chat_facts._ToolCall(id=call["id"]) for call in calls] if calls else None,
         "tool_call_id": message.get("tool_call_id"),
     }
 
