@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway_fakes import Call, chat, engines, events, eventually, run, running
 from glm_serving.gateway.sse import MAX_TORN_BYTES, EventStream
-from glm_serving.gateway.usage import TAIL_BYTES, Tail
+from glm_serving.gateway.usage import CHAT, TAIL_BYTES, Tail
 
 STREAM = b"".join(events(6))
 CUTS = st.lists(st.integers(0, len(STREAM)), max_size=12)
@@ -58,7 +58,7 @@ def test_usage_is_found_however_the_tail_is_cut(at: list[int]) -> None:
     tail = Tail()
     for piece in cut(b"x" * 3 * TAIL_BYTES + STREAM, at):
         tail.push(piece)
-    usage = tail.usage()
+    usage = tail.usage(CHAT)
     assert usage is not None
     assert (usage.prompt, usage.completion) == (5, 6)
 
@@ -66,7 +66,7 @@ def test_usage_is_found_however_the_tail_is_cut(at: list[int]) -> None:
 def test_usage_in_the_models_own_words_is_not_taken_for_the_engines() -> None:
     tail = Tail()
     tail.push(b'{"content":"{\\"usage\\":{\\"prompt_tokens\\":1}}"}')
-    assert tail.usage() is None
+    assert tail.usage(CHAT) is None
 
 
 @SLOW

@@ -272,7 +272,7 @@ def test_an_offer_to_upgrade_with_a_chunked_body_is_ignored() -> None:
 
 
 def test_a_slow_reader_pauses_the_engine_and_loses_nothing() -> None:
-    piece = b"data: {" + b"x" * 65000 + b"}\n\n"
+    piece, done = b"data: {" + b"x" * 65000 + b"}\n\n", b"data: [DONE]\n\n"
     # More than twice what the kernel's buffers of both hops take in.
     total = 400
     sent = 0
@@ -283,6 +283,7 @@ def test_a_slow_reader_pauses_the_engine_and_loses_nothing() -> None:
         for _ in range(total):
             await call.chunk(piece)
             sent += 1
+        await call.chunk(done)
         await call.end()
 
     async def scenario() -> None:
@@ -301,7 +302,7 @@ def test_a_slow_reader_pauses_the_engine_and_loses_nothing() -> None:
             client.writer.transport.resume_reading()  # type: ignore[attr-defined]
             got = await client.answer()
             assert got.complete
-            assert len(got.body) == total * len(piece)
+            assert len(got.body) == total * len(piece) + len(done)
 
     run(scenario())
 

@@ -6,8 +6,10 @@ import asyncio
 import enum
 from typing import Protocol, cast
 
+import msgspec
+
 from glm_serving.compat import override
-from glm_serving.gateway import errors
+from glm_serving.gateway import dialects
 from glm_serving.gateway.bodies import Body
 from glm_serving.gateway.errors import Refusal
 from glm_serving.gateway.http import RequestHead, RequestParser, response_head
@@ -276,13 +278,21 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._transport.write_eof()
 
     def refuse(self, refusal: Refusal, headers: dict[bytes, bytes]) -> None:
-        """Answer with an error in full."""
-        data = errors.body(refusal)
+        """Answer with an error in full, in the dialect of the path."""
+        dialect = dialects.of(self._head.path)
+        headers |= refusal.headers
+        wait = refusal.retry_after(dialect.max_retry_after_seconds)
+        if wait is not None:
+            headers[b"retry-after"] = b"%d" % wait
+        self.reply(refusal.reason.status, headers, msgspec.json.encode(dialect.error(refusal)))
+
+    def reply(self, status: int, headers: dict[bytes, bytes], data: bytes) -> None:
+        """Answer in full with JSON; the answer to HEAD is its head alone."""
         headers[b"content-type"] = b"application/json"
-        if refusal.retry_after is not None:
-            headers[b"retry-after"] = b"%d" % refusal.retry_after
-        self.start(refusal.reason.status, headers, len(data), more=True)
-        self.write(data)
+        has_body = self._head.method != "HEAD"
+        self.start(status, headers, len(data), more=has_body)
+        if has_body:
+            self.write(data)
         self.end()
 
     @property

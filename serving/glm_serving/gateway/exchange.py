@@ -7,7 +7,7 @@ import enum
 import time
 from typing import TYPE_CHECKING
 
-from glm_serving.gateway import errors, usage
+from glm_serving.gateway import dialects, usage
 from glm_serving.gateway.attempt import Attempt
 from glm_serving.gateway.bodies import Body
 from glm_serving.gateway.client import ClientConnection
@@ -60,6 +60,7 @@ class Exchange:
         self._gateway = gateway
         self._client = client
         self.head = head
+        self._dialect = dialects.of(head.path)
         self._clock = gateway.clock
         self._attempt: Attempt | None = None
         self._hold_timer: asyncio.TimerHandle | None = None
@@ -242,6 +243,10 @@ class Exchange:
         rest = self._events.rest() if self._events is not None else b""
         if rest:
             self._client.write(rest)
+        if self._events is not None and not self._tail.has_any(self._dialect.ends):
+            # Without a length nothing else tells a stream that was cut off between two events.
+            self._break(STREAM_BROKEN)
+            return
         attempt, self._attempt = self._attempt, None
         assert attempt is not None
         attempt.answered()
@@ -271,7 +276,7 @@ class Exchange:
         """End an answer that has begun so that nobody takes it for complete."""
         self.error = reason
         if self._events is not None and not self._events.mid_event:
-            self._client.write(errors.event(Refusal(reason)))
+            self._client.write(self._dialect.event(Refusal(reason), self._events.events))
         self._close_attempt()
         self._finish()
         self._client.cut()
@@ -318,7 +323,7 @@ class Exchange:
         self._client.refuse(refusal, headers)
 
     def _own_headers(self) -> dict[bytes, bytes]:
-        headers = {b"x-request-id": self.request_id.encode("latin-1")}
+        headers = self._dialect.headers(self.request_id)
         if self.decision is not None:
             headers[b"x-glm-tier"] = self.decision.tier.encode()
             headers[b"x-glm-decision"] = self.decision.reason.name.encode()
@@ -344,6 +349,9 @@ class Exchange:
         if phase is not Phase.RELAYING or self.status != 200 or self.facts is None:
             return None
         events = self._events.events if self._events is not None else 0
-        return self._tail.usage() or usage.estimated(
-            self.facts.prompt_tokens, events, self._client.sent_bytes
+        return self._tail.usage(self._dialect.counts) or usage.estimated(
+            self.facts.prompt_tokens,
+            events,
+            self._dialect.opening_events,
+            self._client.sent_bytes,
         )

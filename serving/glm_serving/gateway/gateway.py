@@ -9,8 +9,7 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Mapping
 
-from glm_serving.gateway import facts as request_facts
-from glm_serving.gateway import modellist
+from glm_serving.gateway import dialects, modellist, routes
 from glm_serving.gateway.accesslog import AccessLog
 from glm_serving.gateway.accounts import Accounts
 from glm_serving.gateway.bodies import Body
@@ -27,7 +26,6 @@ from glm_serving.gateway.metrics import Metrics
 from glm_serving.gateway.pools import Pools
 from glm_serving.gateway.reasons import (
     INTERNAL_ERROR,
-    METHOD_NOT_ALLOWED,
     MODELS_LISTED,
     PATH_NOT_FOUND,
     UNSUPPORTED_ENCODING,
@@ -36,11 +34,6 @@ from glm_serving.gateway.state import Report, report_of
 from glm_serving.gateway.usage import Usage
 
 log = logging.getLogger("glm_gateway")
-
-CHAT = b"/v1/chat/completions"
-COMPLETIONS = b"/v1/completions"
-MODELS = b"/v1/models"
-_MODEL_PREFIX = b"/v1/models/"
 
 
 class Gateway:
@@ -99,8 +92,7 @@ class Gateway:
         Raises:
             Refusal: the gateway does not serve this.
         """
-        _check_path(head)
-        if head.method == "GET":
+        if routes.of(head).read is None:
             return 0
         coding = head.text(b"content-encoding").lower()
         media = head.text(b"content-type").partition(";")[0].strip().lower()
@@ -117,7 +109,8 @@ class Gateway:
             Refusal: it is malformed, or no tier may serve it.
         """
         began = time.perf_counter()
-        read = request_facts.of_chat if head.path == CHAT else request_facts.of_completion
+        read = routes.of(head).read
+        assert read is not None
         hints = Hints(head.text(b"x-glm-tier"), head.text(b"x-glm-task"))
         try:
             facts = read(body)
@@ -131,7 +124,7 @@ class Gateway:
         """Run a request whose body is read."""
         self.metrics.bytes.add(("received",), len(body))
         request_id = request_id_of(head)
-        if head.method == "GET":
+        if routes.of(head).read is None:
             self.give_bytes(len(body))
             self._answer_models(connection, head, request_id)
             return
@@ -147,29 +140,28 @@ class Gateway:
     def _answer_models(
         self, connection: ClientConnection, head: RequestHead, request_id: str
     ) -> None:
-        headers = {b"x-request-id": request_id.encode(), b"content-type": b"application/json"}
         try:
-            if head.path == MODELS:
+            if head.path == routes.MODELS:
                 data = modellist.listing(self.config, self.pools.serving())
             else:
-                name = head.path.removeprefix(_MODEL_PREFIX)
+                name = head.path.removeprefix(routes.MODEL_PREFIX)
                 data = modellist.one(self.config, self.pools.serving(), name)
         except Refusal as refusal:
             self.refuse(connection, head, refusal)
             return
-        connection.start(200, headers, len(data), more=True)
-        connection.write(data)
-        self.accounts.local(request_id, MODELS, 200, len(data), reason=MODELS_LISTED)
-        connection.end()
+        self.accounts.local(request_id, routes.MODELS, 200, len(data), reason=MODELS_LISTED)
+        connection.reply(200, dialects.of(head.path).headers(request_id), data)
 
     def refuse(
         self, connection: ClientConnection, head: RequestHead | None, refusal: Refusal
     ) -> None:
         """Answer a request that never became an exchange."""
         request_id = request_id_of(head)
-        path = head.path if head is not None and refusal.reason is not PATH_NOT_FOUND else b""
-        self.accounts.local(request_id, path, refusal.reason.status, 0, error=refusal.reason)
-        connection.refuse(refusal, {b"x-request-id": request_id.encode()})
+        path = head.path if head is not None else b""
+        # Not a path that somebody made up: it would fill the log with whatever they like.
+        logged = b"" if refusal.reason is PATH_NOT_FOUND else path
+        self.accounts.local(request_id, logged, refusal.reason.status, 0, error=refusal.reason)
+        connection.refuse(refusal, dialects.of(path).headers(request_id))
 
     def finished(self, exchange: Exchange, sent_bytes: int, usage: Usage | None) -> None:
         """Account for a request that is over."""
@@ -276,14 +268,3 @@ class Gateway:
     def report(self) -> Report:
         """The answer to `/state`."""
         return report_of(self)
-
-
-def _check_path(head: RequestHead) -> None:
-    if head.path in {CHAT, COMPLETIONS}:
-        allowed = "POST"
-    elif head.path == MODELS or head.path.startswith(_MODEL_PREFIX):
-        allowed = "GET"
-    else:
-        raise Refusal(PATH_NOT_FOUND, "the gateway does not serve this path")
-    if head.method != allowed:
-        raise Refusal(METHOD_NOT_ALLOWED, f"method {head.method} is not allowed: use {allowed}")
