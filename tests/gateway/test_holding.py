@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from gateway_fakes import (
+    Engine,
     Running,
     answer,
     chat,
@@ -16,9 +17,9 @@ from gateway_fakes import (
     eventually,
     run,
     running,
+    shorter,
 )
 from glm_serving.gateway.config import Config
-from glm_serving.gateway.holding import HoldQueue
 
 
 def limited(held: int = 512, timeout: float = 300) -> Config:
@@ -105,21 +106,10 @@ def test_after_the_deadline_a_held_request_gets_503() -> None:
         async with running(limited(timeout=0.05)) as gateway:
             got = await gateway.ask(chat())
             assert (got.status, got.error["code"]) == (503, "HoldTimeout")
-            assert got.headers["retry-after"] == "1"
+            assert got.headers["retry-after"] == "10"
             assert got.headers["x-glm-tier"] == "flash"
             assert got.headers["x-glm-decision"] == "TextOnly"
-            assert got.error["estimated_wait_seconds"] == pytest.approx(0.1)
-
-    run(scenario())
-
-
-def test_retry_after_stays_within_what_clients_honour() -> None:
-    async def scenario() -> None:
-        async with running(limited(held=0, timeout=600)) as gateway:
-            got = await gateway.ask(chat())
-            assert (got.status, got.error["code"]) == (429, "HoldQueueFull")
-            assert got.headers["retry-after"] == "120"
-            assert got.error["estimated_wait_seconds"] == 600
+            assert "estimated_wait_seconds" not in got.error
 
     run(scenario())
 
@@ -150,31 +140,125 @@ def test_a_tier_that_is_removed_answers_what_waits_for_it() -> None:
     run(scenario())
 
 
-class _Waiter:
-    def __init__(self, order: list[str], name: str) -> None:
-        self._order, self._name = order, name
-
-    def released(self) -> None:
-        self._order.append(self._name)
-
-
-def test_the_oldest_is_released_first() -> None:
-    order: list[str] = []
-    queue = HoldQueue(lambda: 10.0)
-    for name, since in (("second", 5.0), ("third", 7.0), ("first", 1.0)):
-        queue.add(_Waiter(order, name), since)
-    assert queue.oldest_seconds() == 9.0
-    queue.release()
-    assert order == ["first", "second", "third"]
-    assert len(queue) == 0
+def learnt(gateway: Running, seconds: float) -> None:
+    """Let the gateway have seen flash start in so many seconds."""
+    start, clock = gateway.gateway.pools["flash"].queue.start, gateway.gateway.clock
+    ages = iter((clock(), clock() + seconds))
+    start._clock = lambda: next(ages)
+    start.asked()
+    start.served()
+    start._clock = clock
 
 
-def test_the_estimate_follows_what_earlier_waits_took() -> None:
-    now = 100.0
-    queue = HoldQueue(lambda: now)
-    assert queue.estimate_seconds(300) == 300
-    queue.add(_Waiter([], "a"), 60.0)
-    queue.release()
-    assert queue.estimate_seconds(300) == 40
-    queue.add(_Waiter([], "b"), 90.0)
-    assert queue.estimate_seconds(300) == 30
+def test_a_start_that_outlasts_the_request_is_told_at_once() -> None:
+    async def scenario() -> None:
+        async with running(limited(timeout=60)) as gateway:
+            learnt(gateway, 150)
+            got = await gateway.ask(chat())
+            assert (got.status, got.error["code"]) == (503, "WaitTooLong")
+            assert got.error["estimated_wait_seconds"] == 150
+            assert got.headers["retry-after"] == "120"
+            assert "heldMilliseconds" not in gateway.log()[-1]
+
+    run(scenario())
+
+
+def test_a_start_that_is_soon_over_is_waited_for() -> None:
+    async def scenario() -> None:
+        async with engines(answer) as [engine], running(limited(timeout=60)) as gateway:
+            learnt(gateway, 50)
+            asking = asyncio.create_task(gateway.ask(chat()))
+            await held(gateway, 1)
+            gateway.endpoints(flash=[engine.url])
+            assert (await asking).status == 200
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("told", ["0.1", "0.10"])
+def test_a_client_hears_before_its_own_patience_ends(told: str) -> None:
+    async def scenario() -> None:
+        async with running() as gateway:
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            got = await gateway.ask(chat(), x_stainless_read_timeout=told)
+            assert (got.status, got.error["code"]) == (503, "HoldTimeout")
+            assert loop.time() - began < 0.5
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("told", ["", "nan", "inf", "-1", "0", "soon", "None"])
+def test_a_patience_that_cannot_be_read_changes_nothing(told: str) -> None:
+    async def scenario() -> None:
+        async with engines(answer) as [engine], running() as gateway:
+            headers = {"x_stainless_read_timeout": told}
+            asking = asyncio.create_task(gateway.ask(chat(), **headers))
+            await held(gateway, 1)
+            gateway.endpoints(flash=[engine.url])
+            assert (await asking).status == 200
+
+    run(scenario())
+
+
+def test_a_tier_s_queue_takes_no_place_of_another_s() -> None:
+    async def scenario() -> None:
+        async with engines(answer) as [engine], running(limited(held=1)) as gateway:
+            waiting = [
+                asyncio.create_task(gateway.ask(chat(model=model)))
+                for model in ("glm-4.6v", "glm-4.6v-flash")
+            ]
+            await held(gateway, 2)
+            got = await gateway.ask(chat(model="glm-4.6v"))
+            assert (got.status, got.error["code"]) == (429, "HoldQueueFull")
+            assert "1 of at most 1 requests for flagship" in got.error["message"]
+            gateway.endpoints(flash=[engine.url], flagship=[engine.url])
+            assert {got.status for got in await asyncio.gather(*waiting)} == {200}
+
+    run(scenario())
+
+
+def test_a_queue_keeps_a_quarter_of_the_bytes_of_bodies() -> None:
+    async def scenario() -> None:
+        base = limited()
+        limits = msgspec.structs.replace(base.limits, max_in_flight_bytes=40_000)
+        small = msgspec.structs.replace(base, limits=limits)
+        async with engines(answer) as [engine], running(small) as gateway:
+            waiting = asyncio.create_task(gateway.ask(chat("x" * 8000)))
+            await held(gateway, 1)
+            got = await gateway.ask(chat("x" * 8000))
+            assert (got.status, got.error["code"]) == (429, "HoldQueueFull")
+            assert "of at most 10000 bytes for flash" in got.error["message"]
+            assert (await gateway.ask(chat(model="nobody"))).status == 404
+            gateway.endpoints(flash=[engine.url])
+            assert (await waiting).status == 200
+
+    run(scenario())
+
+
+def test_what_a_static_endpoint_refuses_waits_until_it_is_back() -> None:
+    async def scenario() -> None:
+        async with engines(answer) as [engine]:
+            await engine.stop()
+            async with running(flash=[engine.url]) as gateway:
+                asking = asyncio.create_task(gateway.ask(chat()))
+                await held(gateway, 1)
+                back = await Engine(answer).start(engine.port)
+                assert (await asking).status == 200
+                await back.stop()
+
+    run(scenario())
+
+
+def test_a_static_endpoint_that_refuses_to_the_end_is_told_when_it_is_tried_next() -> None:
+    async def scenario() -> None:
+        async with engines(answer) as [engine]:
+            await engine.stop()
+            timings = shorter(back_off=40.0, max_back_off=40.0)
+            async with running(limited(timeout=0.1), timings, flash=[engine.url]) as gateway:
+                got = await gateway.ask(chat())
+                assert (got.status, got.error["code"]) == (503, "HoldTimeout")
+                assert 35 <= int(got.headers["retry-after"]) <= 40
+                assert "estimated_wait_seconds" not in got.error
+
+    run(scenario())

@@ -279,11 +279,12 @@ UNSUPPORTED_MODALITY = _error(
 )
 TOO_MANY_IMAGES = _error("TooManyImages", "No tier that may serve takes this many images.")
 CONTEXT_TOO_LONG = _error("ContextTooLong", "The request is longer than the context of every tier.")
-HOLD_QUEUE_FULL = _error("HoldQueueFull", "`maxHeldRequests` already wait.")
+HOLD_QUEUE_FULL = _error("HoldQueueFull", "The queue of requests that wait for this tier is full.")
 TOO_MANY_BYTES_IN_FLIGHT = _error(
     "TooManyBytesInFlight", "The bodies in flight reached `maxInFlightBytes`."
 )
 HOLD_TIMEOUT = _error("HoldTimeout", "No replica became ready within `holdTimeoutSeconds`.")
+WAIT_TOO_LONG = _error("WaitTooLong", "A replica is expected later than this request may wait.")
 SHUTTING_DOWN = _error("ShuttingDown", "This gateway is stopping; try again.")
 TIER_REMOVED = _error("TierRemoved", "The tier left the configuration while waiting.")
 UPSTREAM_FAILED = _error("UpstreamFailed", "Every replica tried failed before its first byte.")

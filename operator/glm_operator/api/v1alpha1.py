@@ -101,7 +101,7 @@ class GatewayLimits(Model):
     max_in_flight_bytes: int = Field(default=1_073_741_824, ge=1024, le=68_719_476_736)
     """Bytes of request bodies that one gateway pod keeps at the same time. Live."""
     max_held_requests: int = Field(default=512, ge=0, le=100_000)
-    """Requests that one gateway pod holds while no replica is ready. Live."""
+    """Requests that one gateway pod holds for one tier while no replica of it is ready. Live."""
 
 
 class Gateway(Model):

@@ -28,7 +28,7 @@ class Accounts:
         entry.sent_bytes = sent_bytes
         if exchange.first_token_seconds is not None:
             self._metrics.first_token.observe(exchange.first_token_seconds, (exchange.tier,))
-        if exchange.held:
+        if exchange.held_seconds is not None:
             self._metrics.hold.observe(exchange.held_seconds, (exchange.tier,))
         if usage is not None:
             self._tokens(exchange.tier, entry, usage)
@@ -68,7 +68,7 @@ def _entry(exchange: Exchange) -> Entry:
     entry = Entry(time.time(), exchange.request_id, path, exchange.status)
     entry.replica, entry.attempts = exchange.replica_name, exchange.attempts
     entry.session = session_of(exchange.head)
-    if exchange.held:
+    if exchange.held_seconds is not None:
         entry.held_milliseconds = round(exchange.held_seconds * 1000)
     entry.total_milliseconds = round((time.monotonic() - exchange.began) * 1000)
     if exchange.first_token_seconds is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import time
 from typing import TYPE_CHECKING
@@ -18,8 +17,6 @@ from glm_serving.gateway.http import RequestHead
 from glm_serving.gateway.limits import MAX_DEATHS, MAX_SENDS
 from glm_serving.gateway.reasons import (
     CLIENT_CLOSED,
-    HOLD_QUEUE_FULL,
-    HOLD_TIMEOUT,
     SHUTTING_DOWN,
     STREAM_BROKEN,
     TIER_REMOVED,
@@ -27,6 +24,7 @@ from glm_serving.gateway.reasons import (
     ErrorReason,
 )
 from glm_serving.gateway.sse import EventStream
+from glm_serving.gateway.waiting import Wait
 
 if TYPE_CHECKING:
     from glm_serving.gateway.gateway import Gateway
@@ -63,8 +61,7 @@ class Exchange:
         self._dialect = dialects.of(head.path)
         self._clock = gateway.clock
         self._attempt: Attempt | None = None
-        self._hold_timer: asyncio.TimerHandle | None = None
-        self._held_at = 0.0
+        self._wait: Wait | None = None
         self._tried: frozenset[str] = frozenset()
         self._deaths = 0
         self._sends = 0
@@ -81,9 +78,6 @@ class Exchange:
         self.decision: Decision | None = None
         self.replica_name = ""
         self.attempts = 0
-        self.held = False
-        """Whether it had to wait for a replica."""
-        self.held_seconds = 0.0
         self.first_token_seconds: float | None = None
         self.status = 0
         self.error: ErrorReason | None = None
@@ -92,6 +86,11 @@ class Exchange:
     def tier(self) -> str:
         """The chosen tier, or `none`."""
         return self.decision.tier if self.decision else "none"
+
+    @property
+    def held_seconds(self) -> float | None:
+        """How long it waited for a replica; None where one was there at once."""
+        return self._wait.seconds if self._wait is not None and self._wait.entered else None
 
     # --- choosing
 
@@ -102,7 +101,7 @@ class Exchange:
         try:
             self.facts, self.decision = self._gateway.judge(self.head, body)
         except Refusal as refusal:
-            self._refuse(refusal)
+            self.refuse(refusal)
             return
         self._pool = self._gateway.pools[self.decision.tier]
         self._pool.tier.arrivals += 1
@@ -125,43 +124,22 @@ class Exchange:
 
     def _hold(self) -> None:
         assert self._pool is not None
-        if self._pool.retired:
-            self._refuse(Refusal(TIER_REMOVED))
-            return
-        timeout = self._pool.hold_timeout_seconds
-        remaining = timeout - self.held_seconds
-        if remaining <= 0:
-            self._hold_expired()
-            return
-        # A request that comes back after a failure keeps its age, and its place under the cap.
-        limit = self._gateway.config.limits.max_held_requests
-        if not self.held and self._gateway.held >= limit:
-            wait = self._pool.queue.estimate_seconds(timeout)
-            self._refuse(Refusal(HOLD_QUEUE_FULL, wait_seconds=wait))
+        if self._wait is None:
+            self._wait = Wait(self, self._pool, self._clock)
+        try:
+            self._wait.enter()
+        except Refusal as refusal:
+            self.refuse(refusal)
             return
         self.phase = Phase.HELD
-        self.held = True
-        self._held_at = self._clock()
-        self._pool.queue.add(self, self._held_at - self.held_seconds)
-        self._hold_timer = asyncio.get_running_loop().call_later(remaining, self._hold_expired)
 
-    def _hold_expired(self) -> None:
-        assert self._pool is not None
-        wait = self._pool.queue.estimate_seconds(self._pool.hold_timeout_seconds)
-        self._refuse(Refusal(HOLD_TIMEOUT, wait_seconds=wait))
-
-    def _leave_queue(self) -> None:
-        if self._hold_timer is None or self._pool is None:
-            return
-        self._hold_timer.cancel()
-        self._hold_timer = None
-        self._pool.queue.remove(self)
-        self.held_seconds += self._clock() - self._held_at
+    def _stop_waiting(self) -> None:
+        if self._wait is not None:
+            self._wait.leave()
 
     def released(self) -> None:
         """A replica of the tier may be ready."""
         if self.phase is Phase.HELD:
-            self._leave_queue()
             self._place()
 
     def shut_down(self) -> None:
@@ -171,7 +149,7 @@ class Exchange:
     def tier_removed(self) -> None:
         """The tier is no longer configured: a request that waits for it cannot be served."""
         if self.phase is Phase.HELD:
-            self._refuse(Refusal(TIER_REMOVED))
+            self.refuse(Refusal(TIER_REMOVED))
 
     # --- what comes of an attempt
 
@@ -192,7 +170,7 @@ class Exchange:
         self._deaths += cause == "lost"
         spent = self._deaths >= MAX_DEATHS or self._sends >= MAX_SENDS
         if spent or (sent and not self._gateway.retry()):
-            self._refuse(
+            self.refuse(
                 Refusal(UPSTREAM_FAILED, f"{replica.name} failed ({cause}) before its first byte")
             )
             return
@@ -290,7 +268,7 @@ class Exchange:
         self._gateway.metrics.aborts.add((self.tier, self.phase.value))
         self.error = CLIENT_CLOSED
         self.status = self.status or CLIENT_CLOSED.status
-        self._leave_queue()
+        self._stop_waiting()
         self._close_attempt()
         self._finish()
 
@@ -311,12 +289,13 @@ class Exchange:
         if self.phase is Phase.RELAYING:
             self._break(refusal.reason)
         elif self.phase is not Phase.DONE:
-            self._refuse(refusal)
+            self.refuse(refusal)
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer with an error instead of a replica."""
         self.error = refusal.reason
         self.status = refusal.reason.status
-        self._leave_queue()
+        self._stop_waiting()
         self._close_attempt()
         headers = self._own_headers()
         self._finish()

@@ -20,6 +20,7 @@ from glm_serving.gateway.errors import Refusal
 from glm_serving.gateway.exchange import Exchange
 from glm_serving.gateway.facts import Facts
 from glm_serving.gateway.gauges import add_gauges
+from glm_serving.gateway.holding import Bounds
 from glm_serving.gateway.http import RequestHead, request_id_of
 from glm_serving.gateway.limits import ByteBudget, RetryBudget, Timings
 from glm_serving.gateway.metrics import Metrics
@@ -74,7 +75,7 @@ class Gateway:
         self.config = config
         self._policy = policy_of(config)
         self._bytes.limit = config.limits.max_in_flight_bytes
-        for pool in self.pools.configure(config.tiers):
+        for pool in self.pools.configure(config.tiers, Bounds.of(config.limits)):
             for exchange in tuple(self._exchanges):
                 if exchange.tier == pool.tier.name:
                     exchange.tier_removed()

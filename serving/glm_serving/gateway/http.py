@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http
+import math
 import random
 import re
 from collections.abc import Mapping
@@ -31,6 +32,8 @@ _READ = frozenset(
         b"x-glm-task",
         b"x-glm-tier",
         b"x-request-id",
+        b"x-stainless-read-timeout",
+        b"x-stainless-retry-count",
     }
 )
 """Every header with any effect; all others, internal ones from outside included, are dropped."""
@@ -227,3 +230,12 @@ def session_of(head: RequestHead) -> str:
     """The session that the client names, if it is harmless in logs."""
     given = head.text(b"x-glm-session")
     return given if _SESSION.fullmatch(given) else ""
+
+
+def read_timeout_of(head: RequestHead) -> float | None:
+    """Seconds for which the client waits for a byte, as the openai and anthropic packages tell."""
+    try:
+        seconds = float(head.text(b"x-stainless-read-timeout") or "nan")
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < math.inf else None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from glm_serving.gateway.config import Address, TierConfig, address_of
-from glm_serving.gateway.holding import HoldQueue
+from glm_serving.gateway.holding import Bounds, HoldQueue
 from glm_serving.gateway.limits import Timings
 from glm_serving.gateway.upstreams import Random, Replica, Tier
 
@@ -44,10 +44,10 @@ class Pools:
 
     # --- configuration and endpoints
 
-    def configure(self, tiers: Mapping[str, TierConfig]) -> list[Pool]:
+    def configure(self, tiers: Mapping[str, TierConfig], bounds: Bounds) -> list[Pool]:
         """Take over the tiers of a configuration; returns the pools that it retired."""
         for name, tier_config in tiers.items():
-            self._configure(name, tier_config)
+            self._configure(name, tier_config, bounds)
         retired = [self._pools[name] for name in self._pools.keys() - tiers.keys()]
         for pool in retired:
             pool.retired = True
@@ -55,7 +55,7 @@ class Pools:
             pool.tier.set_endpoints({})
         return retired
 
-    def _configure(self, name: str, tier_config: TierConfig) -> None:
+    def _configure(self, name: str, tier_config: TierConfig, bounds: Bounds) -> None:
         pool = self._pools.get(name)
         if pool is None:
             tier = Tier(name, self._timings, self._random)
@@ -65,6 +65,7 @@ class Pools:
         pool.retired = False
         pool.service = tier_config.service
         pool.hold_timeout_seconds = tier_config.hold_timeout_seconds
+        pool.queue.bounds = bounds
         pool.static = {e.name: address_of(e.url) for e in tier_config.endpoints}
         self._refresh(pool)
 
@@ -88,8 +89,12 @@ class Pools:
     # --- replicas that come, go and fail
 
     def _release(self, pool: Pool) -> None:
-        if len(pool.queue) and pool.tier.serving(self._clock()):
-            pool.queue.release()
+        def has_room() -> bool:
+            return pool.tier.serving(self._clock())
+
+        if has_room():
+            pool.queue.start.served()
+            pool.queue.release(has_room)
 
     def kick(self, replica: Replica) -> None:
         """A replica may take requests again: let held ones choose."""

@@ -100,12 +100,17 @@ TOO_MANY_IMAGES = _error(
 CONTEXT_TOO_LONG = _error(
     "ContextTooLong", 400, INVALID, "The request is longer than the context of every tier."
 )
-HOLD_QUEUE_FULL = _error("HoldQueueFull", 429, OVER_LIMIT, "`maxHeldRequests` already wait.")
+HOLD_QUEUE_FULL = _error(
+    "HoldQueueFull", 429, OVER_LIMIT, "The queue of requests that wait for this tier is full."
+)
 TOO_MANY_BYTES_IN_FLIGHT = _error(
     "TooManyBytesInFlight", 429, OVER_LIMIT, "The bodies in flight reached `maxInFlightBytes`."
 )
 HOLD_TIMEOUT = _error(
     "HoldTimeout", 503, SERVER, "No replica became ready within `holdTimeoutSeconds`."
+)
+WAIT_TOO_LONG = _error(
+    "WaitTooLong", 503, SERVER, "A replica is expected later than this request may wait."
 )
 SHUTTING_DOWN = _error("ShuttingDown", 503, SERVER, "This gateway is stopping; try again.")
 TIER_REMOVED = _error("TierRemoved", 503, SERVER, "The tier left the configuration while waiting.")

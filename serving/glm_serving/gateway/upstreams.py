@@ -137,6 +137,16 @@ class Tier:
         if current and not replica.routable and replica.in_flight == 0:
             del self.replicas[replica.name]
 
+    @property
+    def asleep(self) -> bool:
+        """Whether there is no replica at all, not even one that rests from a failure."""
+        return not any(replica.routable for replica in self.replicas.values())
+
+    def rest_seconds(self, now: float) -> float:
+        """When a replica that rests from a failure is tried again."""
+        resting = [r.retry_at - now for r in self.replicas.values() if r.routable]
+        return max(0.0, min(resting, default=0.0))
+
     def serving(self, now: float) -> bool:
         """Whether any replica takes a request now."""
         return any(replica.usable(now) for replica in self.replicas.values())
