@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from glm_dev.bench import gateway, plan, weights
+from glm_dev.bench.proxies import BenchError
 
 PARTS = ("planner", "gateway", "weights")
 
@@ -37,7 +38,7 @@ def _planner(repeats: int, chart: Path | None) -> None:
 def _gateway(nginx: str, repeats: int) -> int:
     try:
         table = gateway.measure(nginx, repeats)
-    except gateway.BenchError as error:
+    except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     print(table)

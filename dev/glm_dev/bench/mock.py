@@ -27,7 +27,10 @@ UNARY = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %
     len(_ANSWER),
     _ANSWER,
 )
+SERVED = (b"/v1/chat/completions", b"/health")
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
 LIMIT = 2**26
+BACKLOG = 2048
 
 
 @contextmanager
@@ -48,7 +51,7 @@ def _run(pipe: Connection) -> None:
 
 
 async def _serve(pipe: Connection) -> None:
-    server = await asyncio.start_server(_answer, "127.0.0.1", 0, limit=LIMIT)
+    server = await asyncio.start_server(_answer, "127.0.0.1", 0, limit=LIMIT, backlog=BACKLOG)
     pipe.send(server.sockets[0].getsockname()[1])
     await server.serve_forever()
 
@@ -56,15 +59,22 @@ async def _serve(pipe: Connection) -> None:
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
         while True:
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
-            body = await reader.readexactly(length)
-            if length < 4096 and b'"mock"' in body:
+            path, body = await _request(reader)
+            if path not in SERVED:
+                writer.write(NOT_FOUND)
+            elif len(body) < 4096 and b'"mock"' in body:
                 await _stream(writer, **json.loads(body)["mock"])
             else:
                 writer.write(UNARY)
     except (asyncio.IncompleteReadError, ConnectionError):
         writer.close()
+
+
+async def _request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """Path and body of a request; a question after the engine's health has no body."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
+    return head.split(b" ", 2)[1], await reader.readexactly(int(length or 0))
 
 
 async def _stream(writer: asyncio.StreamWriter, chunks: int, pause: float) -> None:
