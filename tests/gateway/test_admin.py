@@ -114,10 +114,11 @@ def test_metrics_are_well_formed_and_bounded() -> None:
             text = gateway.admin.page(b"GET", b"/metrics").body.decode()
             families = {f.name: f for f in text_string_to_metric_families(text)}
             requests = families["glm_gateway_requests"].samples
-            assert {tuple(sorted(s.labels.items())) for s in requests if s.value} == {
-                (("reason", "TextOnly"), ("status", "200"), ("tier", "flash")),
-                (("reason", "ModelNotFound"), ("status", "404"), ("tier", "none")),
-                (("reason", "PathNotFound"), ("status", "404"), ("tier", "none")),
+            labels = ("tier", "task", "reason", "status")
+            assert {tuple(s.labels[name] for name in labels) for s in requests if s.value} == {
+                ("flash", "none", "TextOnly", "200"),
+                ("none", "none", "ModelNotFound", "404"),
+                ("none", "none", "PathNotFound", "404"),
             }
             assert gateway.metric("glm_gateway_first_token_seconds_count", tier="flash") == 1
             assert gateway.metric("glm_gateway_decision_seconds_count") == 6

@@ -10,6 +10,7 @@ import pytest
 
 from gateway_fakes import run, running
 from glm_serving.gateway import config, priors, reasons
+from glm_serving.gateway.accesslog import Entry
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = (DOCS / "gateway.md").read_text()
@@ -51,6 +52,12 @@ def test_every_metric_is_documented() -> None:
             return set(re.findall(r"^# TYPE (glm_\w+)", text, re.MULTILINE))
 
     assert run(scenario()) == set(re.findall(r"`(glm_gateway_\w+)`", METRICS))
+
+
+def test_every_field_of_the_access_log_is_documented() -> None:
+    fields = {field.encode_name for field in msgspec.structs.fields(Entry)}
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", METRICS, re.MULTILINE)
+    assert fields <= set(re.findall(r"`(\w+)`", " ".join(rows)))
 
 
 def test_the_example_configuration_is_usable() -> None:

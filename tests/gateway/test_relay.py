@@ -339,9 +339,8 @@ def test_tokens_of_a_stream(usage: bool, prompt: int, completion: int, source: s
             line = gateway.log()[-1]
             assert (line["promptTokens"], line["completionTokens"]) == (prompt, completion)
             for kind, count in (("prompt", prompt), ("completion", completion)):
-                found = gateway.metric(
-                    "glm_gateway_tokens_total", tier="flash", kind=kind, source=source
-                )
+                labels = {"tier": "flash", "kind": kind, "source": source, "team": "none"}
+                found = gateway.metric("glm_gateway_tokens_total", **labels)
                 assert found == count
 
     run(scenario())

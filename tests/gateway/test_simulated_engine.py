@@ -90,9 +90,8 @@ def test_the_engines_tokens_are_the_gateways_when_they_are_reported() -> None:
             for _ in range(3):
                 assert (await gateway.ask(chat(model="glm-4.6v", **QUIET))).status == 200
             generated = await asyncio.to_thread(engine.metric, "vllm:generation_tokens_total")
-            counted = gateway.metric(
-                "glm_gateway_tokens_total", tier="flagship", kind="completion", source="reported"
-            )
+            labels = {"tier": "flagship", "kind": "completion", "source": "reported"}
+            counted = gateway.metric("glm_gateway_tokens_total", team="none", **labels)
             assert counted == generated
 
     with simulated() as engine:

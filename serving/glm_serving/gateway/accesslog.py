@@ -24,8 +24,15 @@ class Entry(msgspec.Struct, rename="camel", omit_defaults=True):
     replica: str = ""
     reason: str = ""
     error: str = ""
+    degraded: bool = False
+    """A weaker tier answered than the one that was chosen."""
     task: str = ""
+    key: str = ""
+    """Name of the client's key, never the key."""
+    team: str = ""
     session: str = ""
+    trace: str = ""
+    """The trace id of `traceparent`."""
     phase: str = ""
     """Where an unfinished request stood."""
     attempts: int = 0
@@ -37,6 +44,8 @@ class Entry(msgspec.Struct, rename="camel", omit_defaults=True):
     """Missing where the gateway answered by itself."""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    image_tokens: int | None = None
+    """The part of the prompt that images take, estimated."""
     token_source: str = ""
     sent_bytes: int = 0
 

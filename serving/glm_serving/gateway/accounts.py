@@ -6,13 +6,16 @@ import time
 from typing import TYPE_CHECKING
 
 from glm_serving.gateway.accesslog import AccessLog, Entry
-from glm_serving.gateway.http import session_of
+from glm_serving.gateway.http import session_of, trace_of
 from glm_serving.gateway.metrics import Metrics
 from glm_serving.gateway.reasons import ErrorReason, Reason
 from glm_serving.gateway.usage import Usage
 
 if TYPE_CHECKING:
     from glm_serving.gateway.exchange import Exchange
+
+NONE = "none"
+"""The label where there is no tier, task or team."""
 
 
 class Accounts:
@@ -26,12 +29,11 @@ class Accounts:
         """A request that a tier was chosen for, or refused after its body was read."""
         entry = _entry(exchange)
         entry.sent_bytes = sent_bytes
-        if exchange.first_token_seconds is not None:
-            self._metrics.first_token.observe(exchange.first_token_seconds, (exchange.tier,))
         if exchange.held_seconds is not None:
             self._metrics.hold.observe(exchange.held_seconds, (exchange.tier,))
         if usage is not None:
-            self._tokens(exchange.tier, entry, usage)
+            self._tokens(exchange, entry, usage)
+        self._times(exchange, usage)
         self._count(entry, exchange.tier)
 
     def local(
@@ -48,17 +50,35 @@ class Accounts:
         entry.sent_bytes = sent_bytes
         entry.reason = reason.name if reason else ""
         entry.error = error.name if error else ""
-        self._count(entry, "none")
+        self._count(entry, NONE)
 
-    def _tokens(self, tier: str, entry: Entry, usage: Usage) -> None:
+    def _tokens(self, exchange: Exchange, entry: Entry, usage: Usage) -> None:
+        tier, team = exchange.tier, entry.team or NONE
         source = "reported" if usage.reported else "estimated"
         entry.prompt_tokens, entry.completion_tokens = usage.prompt, usage.completion
         entry.token_source = source
-        self._metrics.tokens.add((tier, "prompt", source), usage.prompt)
-        self._metrics.tokens.add((tier, "completion", source), usage.completion)
+        self._metrics.tokens.add((tier, "prompt", source, team), usage.prompt)
+        self._metrics.tokens.add((tier, "completion", source, team), usage.completion)
+        if exchange.facts is not None and exchange.facts.image_tokens:
+            entry.image_tokens = exchange.facts.image_tokens
+            # No engine reports them apart from the rest of the prompt.
+            self._metrics.image_tokens.add((tier, "estimated", team), entry.image_tokens)
+
+    def _times(self, exchange: Exchange, usage: Usage | None) -> None:
+        """Of an answer that has begun; an inter-token time needs two tokens of a whole stream."""
+        first, labels = exchange.first_token_seconds, (exchange.tier,)
+        if first is None:
+            return
+        total = time.monotonic() - exchange.began
+        self._metrics.first_token.observe(first, labels)
+        self._metrics.duration.observe(total, labels)
+        streamed = exchange.facts is not None and exchange.facts.stream
+        if streamed and exchange.error is None and usage is not None and usage.completion > 1:
+            self._metrics.inter_token.observe((total - first) / (usage.completion - 1), labels)
 
     def _count(self, entry: Entry, tier: str) -> None:
-        self._metrics.requests.add((tier, entry.error or entry.reason, str(entry.status)))
+        labels = (tier, entry.task or NONE, entry.error or entry.reason, str(entry.status))
+        self._metrics.requests.add(labels)
         self._metrics.bytes.add(("sent",), entry.sent_bytes)
         self._log.add(entry)
 
@@ -68,6 +88,7 @@ def _entry(exchange: Exchange) -> Entry:
     entry = Entry(time.time(), exchange.request_id, path, exchange.status)
     entry.replica, entry.attempts = exchange.replica_name, exchange.attempts
     entry.session = session_of(exchange.head)
+    entry.trace = trace_of(exchange.head)
     if exchange.held_seconds is not None:
         entry.held_milliseconds = round(exchange.held_seconds * 1000)
     entry.total_milliseconds = round((time.monotonic() - exchange.began) * 1000)

@@ -40,6 +40,8 @@ _READ = frozenset(
 _FORWARDED = (b"accept", b"content-type", b"traceparent", b"tracestate", b"user-agent")
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _SESSION = re.compile(r"[\x21-\x7e]{1,128}")
+_TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+"""https://www.w3.org/TR/trace-context/#traceparent-header"""
 _UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 _PHRASES = {status.value: status.phrase for status in http.HTTPStatus} | {499: "Client Closed"}
 
@@ -239,3 +241,9 @@ def read_timeout_of(head: RequestHead) -> float | None:
     except ValueError:
         return None
     return seconds if 0 < seconds < math.inf else None
+
+
+def trace_of(head: RequestHead) -> str:
+    """The trace id of the client's `traceparent`, empty where that is not well-formed."""
+    found = _TRACE.fullmatch(head.text(b"traceparent"))
+    return found[1] if found else ""

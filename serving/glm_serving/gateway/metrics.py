@@ -1,6 +1,7 @@
 """Metrics `glm_gateway_*`: plain counters while requests run, Prometheus families when asked.
 
-Labels are bounded: tiers, reasons, phases and causes are closed lists, statuses are HTTP's.
+Labels are bounded: tiers, tasks, reasons, phases and causes are closed lists, statuses are HTTP's,
+and of teams the first few are told apart.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from glm_serving.compat import override
 
 Labels = tuple[str, ...]
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+TOKEN_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
 DECISION_SECONDS = (0.00001, 0.00002, 0.00005, 0.0001, 0.00025, 0.001, 0.005, 0.02, 0.1)
 
 
@@ -103,8 +105,8 @@ class Metrics(Collector):
     def __init__(self) -> None:
         self.requests = Counter(
             "glm_gateway_requests",
-            "Requests by tier, reason of the decision or of the error, and HTTP status.",
-            ("tier", "reason", "status"),
+            "Requests by tier, task, reason of the decision or of the error, and HTTP status.",
+            ("tier", "task", "reason", "status"),
         )
         self.retries = Counter(
             "glm_gateway_retries",
@@ -117,7 +119,12 @@ class Metrics(Collector):
         self.tokens = Counter(
             "glm_gateway_tokens",
             "Tokens of answered requests, reported by the engine or estimated here.",
-            ("tier", "kind", "source"),
+            ("tier", "kind", "source", "team"),
+        )
+        self.image_tokens = Counter(
+            "glm_gateway_image_tokens",
+            "The part of the prompts' tokens that images take, by their sizes in pixels.",
+            ("tier", "source", "team"),
         )
         self.bytes = Counter("glm_gateway_bytes", "Body bytes from and to clients.", ("direction",))
         self.config_errors = Counter(
@@ -129,6 +136,18 @@ class Metrics(Collector):
         self.first_token = Histogram(
             "glm_gateway_first_token_seconds",
             "From the end of a request to the first byte of its answer, holding included.",
+            SECONDS,
+            ("tier",),
+        )
+        self.inter_token = Histogram(
+            "glm_gateway_inter_token_seconds",
+            "Mean time between the tokens of one streamed answer.",
+            TOKEN_SECONDS,
+            ("tier",),
+        )
+        self.duration = Histogram(
+            "glm_gateway_request_seconds",
+            "From the end of a request to the last byte of its answer, holding included.",
             SECONDS,
             ("tier",),
         )

@@ -91,6 +91,7 @@ def of_chat(body: Body) -> Facts:
         model=chat.model,
         stream=flag(chat.stream),
         images=len(counter.image_messages),
+        image_tokens=counter.image_tokens,
         videos=len(counter.video_messages),
         text_chars=counter.chars,
         prompt_tokens=round(counter.tokens),
@@ -147,6 +148,7 @@ class _Counter:
         self.tokens = 0.0
         self.min_tokens = 0.0
         self.urls: list[str] = []
+        self.image_tokens = 0
         self.image_messages: list[int] = []
         self.video_messages: list[int] = []
 
@@ -188,6 +190,7 @@ class _Counter:
         cost = images.tokens_of_url(url)
         self.urls.append(url)
         self.image_messages.append(index)
+        self.image_tokens += cost
         self.tokens += cost
         self.min_tokens += 1
 

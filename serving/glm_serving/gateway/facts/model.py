@@ -27,6 +27,8 @@ class Facts:
     prompt_tokens: int = 0
     min_prompt_tokens: int = 0
     """A lower bound of the prompt: a refusal may rest on it."""
+    image_tokens: int = 0
+    """The part of `prompt_tokens` that images take."""
     max_tokens: int = 0
     """Output asked for; 0 when the client leaves it to the engine."""
     tools: int = 0
