@@ -75,7 +75,8 @@ def test_a_request_that_two_replicas_died_of_is_not_sent_a_third_time() -> None:
             running(flash=[engine.url for engine in started]) as gateway,
         ):
             got = await gateway.ask(chat())
-            assert (got.status, got.error["code"]) == (502, "UpstreamFailed")
+            assert (got.status, got.error["code"]) == (500, "RequestKillsEngine")
+            assert got.headers["x-should-retry"] == "false"
             assert sum(len(engine.calls) for engine in started) == 2
 
     run(scenario())
@@ -99,7 +100,7 @@ def test_kept_connections_do_not_let_one_request_kill_more_than_two_replicas() -
                 replicas = gateway.gateway.pools["flash"].tier.replicas.values()
                 assert all(replica.idle for replica in replicas)
                 got = await gateway.ask(chat("poison"))
-                assert (got.status, got.error["code"]) == (502, "UpstreamFailed")
+                assert (got.status, got.error["code"]) == (500, "RequestKillsEngine")
                 assert sum(b"poison" in c.request.body for e in started for c in e.calls) == 2
 
     run(scenario())

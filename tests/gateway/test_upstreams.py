@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glm_serving.gateway.breaker import BreakerState
 from glm_serving.gateway.config import Address
 from glm_serving.gateway.limits import RetryBudget, Timings
 from glm_serving.gateway.upstreams import Tier
@@ -24,7 +25,7 @@ def test_a_failed_replica_rests_twice_as_long_each_time() -> None:
     for _ in range(7):
         pauses.append(replica.failed(now))
         assert not replica.usable(now)
-        now = replica.retry_at
+        now = replica.breaker.until
         assert replica.usable(now)
     assert pauses == [0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
 
@@ -40,15 +41,44 @@ def test_after_a_rest_one_request_goes_first() -> None:
     replica.failed(0.0)
     replica.begin()
     assert not replica.usable(1.0)
-    replica.reached()
+    replica.breaker.reached()
     assert replica.usable(1.0)
+
+
+def test_a_replica_that_hung_has_to_answer_before_others_follow() -> None:
+    replica = tier("a").replicas["a"]
+    replica.failed(0.0, hung=True)
+    assert replica.begin()
+    replica.breaker.reached()
+    assert not replica.usable(1.0)
+    replica.breaker.answered()
+    assert replica.usable(1.0)
+
+
+def test_a_request_that_ends_without_finding_out_lets_another_find_out() -> None:
+    replica = tier("a").replicas["a"]
+    replica.failed(0.0, hung=True)
+    assert replica.begin()
+    replica.breaker.probe_over()
+    assert replica.usable(1.0)
+    assert replica.begin()
+
+
+def test_the_state_of_a_breaker_is_told() -> None:
+    breaker = tier("a").replicas["a"].breaker
+    assert breaker.state(0.0) is BreakerState.CLOSED
+    breaker.failed(0.0)
+    assert breaker.state(0.1) is BreakerState.OPEN
+    assert breaker.state(1.0) is BreakerState.HALF_OPEN
+    breaker.answered()
+    assert breaker.state(0.1) is BreakerState.CLOSED
 
 
 def test_an_answer_ends_the_rest() -> None:
     replica = tier("a").replicas["a"]
-    assert not replica.answered()
+    assert not replica.breaker.answered()
     replica.failed(0.0)
-    assert replica.answered()
+    assert replica.breaker.answered()
     assert replica.usable(0.0)
 
 

@@ -288,6 +288,15 @@ WAIT_TOO_LONG = _error("WaitTooLong", "A replica is expected later than this req
 SHUTTING_DOWN = _error("ShuttingDown", "This gateway is stopping; try again.")
 TIER_REMOVED = _error("TierRemoved", "The tier left the configuration while waiting.")
 UPSTREAM_FAILED = _error("UpstreamFailed", "Every replica tried failed before its first byte.")
+REQUEST_KILLS_ENGINE = _error(
+    "RequestKillsEngine",
+    "Two replicas died while they held this request; its body is refused for ten minutes.",
+)
+FIRST_TOKEN_TIMEOUT = _error(
+    "FirstTokenTimeout", "No token of a stream within `firstTokenTimeoutSeconds`."
+)
+IDLE_TIMEOUT = _error("IdleTimeout", "An answer paused for `idleTimeoutSeconds`; it is cut.")
+TOTAL_TIMEOUT = _error("TotalTimeout", "The request was not done within `totalTimeoutSeconds`.")
 STREAM_BROKEN = _error(
     "StreamBroken", "The replica was lost after its first byte; the answer is cut."
 )

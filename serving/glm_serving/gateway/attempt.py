@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+from glm_serving.gateway.failover import Cause
 from glm_serving.gateway.http import upstream_head
 from glm_serving.gateway.upstream import UpstreamConnection, connect
 from glm_serving.gateway.upstreams import Replica
@@ -22,7 +24,7 @@ class Attempt:
     of the connection everything that the replica answers.
     """
 
-    __slots__ = ("_closed", "_connection", "_exchange", "_gateway", "_pool", "replica")
+    __slots__ = ("_closed", "_connection", "_exchange", "_gateway", "_pool", "_probes", "replica")
 
     def __init__(self, exchange: Exchange, gateway: Gateway, pool: Pool, replica: Replica) -> None:
         self.replica = replica
@@ -31,7 +33,7 @@ class Attempt:
         self._pool = pool
         self._connection: UpstreamConnection | None = None
         self._closed = False
-        replica.begin()
+        self._probes = replica.begin()
 
     def start(self) -> None:
         """Send on a kept connection, else open one."""
@@ -41,7 +43,7 @@ class Attempt:
             if connection.usable():
                 self._send(connection)
                 return
-        self._gateway.spawn(self._connect("connect"))
+        self._gateway.spawn(self._connect(Cause.CONNECT))
 
     def renew(self) -> None:
         """Open a connection anew after a kept one was lost.
@@ -51,9 +53,9 @@ class Attempt:
         self._connection = None
         self.replica.close_idle()
         # A replica that is gone now had the request: it may have died of it.
-        self._gateway.spawn(self._connect("lost"))
+        self._gateway.spawn(self._connect(Cause.LOST))
 
-    async def _connect(self, unreached: str) -> None:
+    async def _connect(self, unreached: Cause) -> None:
         """Open a connection and send; `unreached` is the cause when the replica refuses."""
         connection: UpstreamConnection | None = None
         with contextlib.suppress(OSError):
@@ -66,12 +68,12 @@ class Attempt:
         elif not self._closed:
             self._send(connection)
         else:
-            self.replica.reached()
+            self.replica.breaker.reached()
             connection.close()
         self._gateway.pools.kick(self.replica)
 
     def _send(self, connection: UpstreamConnection) -> None:
-        self.replica.reached()
+        self.replica.breaker.reached()
         self._connection = connection
         exchange = self._exchange
         request_id = exchange.attempt_sent()
@@ -103,4 +105,7 @@ class Attempt:
         if connection is not None:
             connection.close()
         self.replica.end()
+        if self._probes:
+            self.replica.breaker.probe_over()
+            asyncio.get_running_loop().call_soon(self._gateway.pools.kick, self.replica)
         self._pool.tier.forget(self.replica)

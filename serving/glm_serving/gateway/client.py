@@ -247,8 +247,10 @@ class ClientConnection(asyncio.BufferedProtocol):
     def end(self) -> None:
         """The answer is complete: go on with the next request, or close."""
         self.answerer = None
-        if self._chunked_answer:
-            self._transport.write(b"0\r\n\r\n")
+        last = b"0\r\n\r\n" if self._chunked_answer else b""
+        if last or self._unsent_head:
+            self._transport.write(self._unsent_head + last)
+            self._unsent_head = b""
         if self._close_after:
             self._close_gently()
             return
@@ -284,6 +286,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         wait = refusal.retry_after(dialect.max_retry_after_seconds)
         if wait is not None:
             headers[b"retry-after"] = b"%d" % wait
+        if refusal.reason.final:
+            headers[b"x-should-retry"] = b"false"
         self.reply(refusal.reason.status, headers, msgspec.json.encode(dialect.error(refusal)))
 
     def reply(self, status: int, headers: dict[bytes, bytes], data: bytes) -> None:

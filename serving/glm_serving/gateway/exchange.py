@@ -13,10 +13,11 @@ from glm_serving.gateway.client import ClientConnection
 from glm_serving.gateway.decide import Decision
 from glm_serving.gateway.errors import Refusal
 from glm_serving.gateway.facts import Facts
+from glm_serving.gateway.failover import Cause, Tries, Verdict, engine_died
 from glm_serving.gateway.http import RequestHead
-from glm_serving.gateway.limits import MAX_DEATHS, MAX_SENDS
 from glm_serving.gateway.reasons import (
     CLIENT_CLOSED,
+    REQUEST_KILLS_ENGINE,
     SHUTTING_DOWN,
     STREAM_BROKEN,
     TIER_REMOVED,
@@ -40,7 +41,7 @@ class Phase(enum.StrEnum):
     HELD = "held"
     CONNECTING = "connecting"
     WAITING = "waiting"
-    """Sent; no byte of the response yet."""
+    """Sent; no byte of the response's body yet. Until then another replica may answer."""
     RELAYING = "relaying"
     DONE = "done"
 
@@ -62,10 +63,10 @@ class Exchange:
         self._clock = gateway.clock
         self._attempt: Attempt | None = None
         self._wait: Wait | None = None
-        self._tried: frozenset[str] = frozenset()
-        self._deaths = 0
-        self._sends = 0
+        self._tries = Tries()
         self._renewed = False
+        self._answer: tuple[int, dict[bytes, bytes]] | None = None
+        """Status and headers of the replica, which wait for the first byte of the body."""
         self._events: EventStream | None = None
         self._tail = usage.Tail()
         self._pool: Pool | None = None
@@ -98,6 +99,8 @@ class Exchange:
         """Decide and send, or hold. Takes over the body and its reserved bytes."""
         self._client.answerer = self
         self.body = body
+        if self._refused_as_poison():
+            return
         try:
             self.facts, self.decision = self._gateway.judge(self.head, body)
         except Refusal as refusal:
@@ -113,7 +116,9 @@ class Exchange:
     def _place(self) -> None:
         """Send to a replica, or hold until one is usable."""
         assert self._pool is not None
-        replica = self._pool.tier.choose(self._clock(), self._tried)
+        if self._refused_as_poison():
+            return
+        replica = self._pool.tier.choose(self._clock(), self._tries.tried)
         if replica is None:
             self._hold()
             return
@@ -121,6 +126,15 @@ class Exchange:
         self.attempts += 1
         self._attempt = Attempt(self, self._gateway, self._pool, replica)
         self._attempt.start()
+
+    def _refused_as_poison(self) -> bool:
+        """Whether replicas died of this very body, maybe while this copy of it waited."""
+        try:
+            self._gateway.refused_bodies.check(self.body, self._clock())
+        except Refusal as refusal:
+            self.refuse(refusal)
+            return True
+        return False
 
     def _hold(self) -> None:
         assert self._pool is not None
@@ -156,26 +170,26 @@ class Exchange:
     def attempt_sent(self) -> str:
         """The request goes out now; returns its id at the replica."""
         self.phase = Phase.WAITING
-        self._sends += 1
+        self._tries.sends += 1
         return f"{self.request_id}-{self.attempts}"
 
-    def attempt_failed(self, cause: str) -> None:
-        """The replica did not answer: back it off and choose again, within bounds."""
+    def attempt_failed(self, cause: Cause) -> None:
+        """The replica did not answer: let it rest and choose again, within bounds."""
         assert self._attempt is not None
         replica = self._attempt.replica
+        self._answer = None
         self._close_attempt()
-        self._gateway.pools.replica_failed(replica)
-        self._tried |= {replica.name}
-        sent = cause != "connect"
-        self._deaths += cause == "lost"
-        spent = self._deaths >= MAX_DEATHS or self._sends >= MAX_SENDS
-        if spent or (sent and not self._gateway.retry()):
-            self.refuse(
-                Refusal(UPSTREAM_FAILED, f"{replica.name} failed ({cause}) before its first byte")
-            )
-            return
-        self._gateway.metrics.retries.add((self.tier, cause))
-        self._place()
+        self._gateway.pools.replica_failed(replica, hung=cause is Cause.TIMEOUT)
+        verdict = self._tries.failed(replica.name, cause, leaving=not replica.routable)
+        if verdict is Verdict.KILLS_ENGINE:
+            self._gateway.refused_bodies.add(self.body, self._clock())
+            self.refuse(Refusal(REQUEST_KILLS_ENGINE))
+        elif verdict is Verdict.SPENT or (cause is not Cause.CONNECT and not self._gateway.retry()):
+            message = f"{replica.name} failed ({cause}) before its first byte"
+            self.refuse(Refusal(UPSTREAM_FAILED, message))
+        else:
+            self._gateway.metrics.retries.add((self.tier, cause.value))
+            self._place()
 
     def _close_attempt(self) -> None:
         attempt, self._attempt = self._attempt, None
@@ -184,40 +198,51 @@ class Exchange:
 
     # --- relaying (called by the upstream connection)
 
-    def upstream_head(self, status: int, headers: dict[bytes, bytes], more: bool) -> None:
-        """The replica answers: from here on the answer is this one."""
-        assert self._attempt is not None
+    def upstream_head(self, status: int, headers: dict[bytes, bytes]) -> None:
+        """The replica answers. Nothing is passed on before its body begins: it may still fail."""
         if status in _UNAVAILABLE:
-            self.attempt_failed("status")
-            return
-        replica = self._attempt.replica
-        if replica.answered():
-            self._gateway.pools.kick(replica)
-        self.phase = Phase.RELAYING
-        self.status = status
-        self._release_body()
-        length = headers.pop(b"content-length", None)
-        if headers.get(b"content-type", b"").startswith(b"text/event-stream"):
-            self._events = EventStream()
-        own = self._own_headers() | headers
-        # A torn first event is held back, so a stream's head never waits for its body.
-        more = more and self._events is None
-        self._client.start(status, own, int(length) if length is not None else None, more)
-        if self._client.stalled:
-            self._attempt.pause()
+            self.attempt_failed(Cause.STATUS)
+        else:
+            self._answer = status, headers
 
     def upstream_body(self, data: bytes) -> None:
         """Pass on some bytes."""
-        if self.first_token_seconds is None:
-            self.first_token_seconds = time.monotonic() - self.began
+        if self.phase is Phase.WAITING and not self._begin_answer(data):
+            return
         self._tail.push(data)
         if self._events is not None:
             data = self._events.push(data)
         if data:
             self._client.write(data)
 
+    def _begin_answer(self, data: bytes) -> bool:
+        """Start the client's answer with its first bytes; False when they tell of a dead engine."""
+        assert self._attempt is not None
+        assert self._answer is not None
+        self.status, headers = self._answer
+        streamed = headers.get(b"content-type", b"").startswith(b"text/event-stream")
+        if engine_died(self.status, streamed, data):
+            self.attempt_failed(Cause.LOST)
+            return False
+        self.first_token_seconds = time.monotonic() - self.began
+        self.phase = Phase.RELAYING
+        self._release_body()
+        if streamed:
+            self._events = EventStream()
+        replica = self._attempt.replica
+        if replica.breaker.answered():
+            self._gateway.pools.kick(replica)
+        length = headers.pop(b"content-length", None)
+        own = self._own_headers() | headers
+        self._client.start(self.status, own, int(length) if length is not None else None, more=True)
+        if self._client.stalled:
+            self._attempt.pause()
+        return True
+
     def upstream_end(self) -> None:
         """The answer is complete."""
+        if self.phase is Phase.WAITING and not self._begin_answer(b""):
+            return
         rest = self._events.rest() if self._events is not None else b""
         if rest:
             self._client.write(rest)
@@ -235,10 +260,10 @@ class Exchange:
         """The connection broke."""
         if self.phase is Phase.RELAYING:
             self._break(STREAM_BROKEN)
-        elif reused and self._renew():
-            self._gateway.metrics.retries.add((self.tier, "stale"))
+        elif reused and self._answer is None and self._renew():
+            self._gateway.metrics.retries.add((self.tier, Cause.STALE.value))
         else:
-            self.attempt_failed("lost")
+            self.attempt_failed(Cause.LOST)
 
     def _renew(self) -> bool:
         """Send once more to the same replica: it may only have closed an idle connection."""

@@ -24,6 +24,7 @@ from glm_serving.gateway.holding import Bounds
 from glm_serving.gateway.http import RequestHead, request_id_of
 from glm_serving.gateway.limits import ByteBudget, RetryBudget, Timings
 from glm_serving.gateway.metrics import Metrics
+from glm_serving.gateway.poison import RefusedBodies
 from glm_serving.gateway.pools import Pools
 from glm_serving.gateway.reasons import (
     INTERNAL_ERROR,
@@ -61,6 +62,7 @@ class Gateway:
         self._started = time.monotonic()
         self._bytes = ByteBudget(config.limits.max_in_flight_bytes)
         self._retries = RetryBudget()
+        self.refused_bodies = RefusedBodies()
         self._connections: set[ClientConnection] = set()
         self._exchanges: set[Exchange] = set()
         self._tasks: set[asyncio.Task[None]] = set()

@@ -18,6 +18,8 @@ MAX_SENDS = 8
 """How often one request is sent to replicas that fail before their first byte."""
 MAX_DEATHS = 2
 """Replicas lost while holding one fully sent request; then it is not sent a third time."""
+MAX_TIMEOUTS = 2
+"""Replicas that answered nobody while one request waited; then it waits for no third."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from glm_serving.gateway.breaker import Random
 from glm_serving.gateway.config import Address, TierConfig, address_of
 from glm_serving.gateway.holding import Bounds, HoldQueue
 from glm_serving.gateway.limits import Timings
-from glm_serving.gateway.upstreams import Random, Replica, Tier
+from glm_serving.gateway.upstreams import Replica, Tier
 
 
 @dataclass(slots=True)
@@ -102,9 +103,9 @@ class Pools:
             if pool.tier.replicas.get(replica.name) is replica:
                 self._release(pool)
 
-    def replica_failed(self, replica: Replica) -> None:
-        """Back a replica off and look again when its pause is over."""
-        pause = replica.failed(self._clock())
+    def replica_failed(self, replica: Replica, hung: bool = False) -> None:
+        """Let a replica rest and look again when its rest is over."""
+        pause = replica.failed(self._clock(), hung)
         asyncio.get_running_loop().call_later(pause + 0.001, self.kick, replica)
 
     def close_idle(self) -> None:

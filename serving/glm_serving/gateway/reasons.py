@@ -29,6 +29,8 @@ class ErrorReason:
     status: int
     type: str
     sentence: str
+    final: bool = False
+    """The same request would fare no better: both SDKs are told not to send it again."""
 
 
 DECISIONS: dict[str, Reason] = {}
@@ -39,8 +41,8 @@ def _decision(name: str, sentence: str) -> Reason:
     return DECISIONS.setdefault(name, Reason(name, sentence))
 
 
-def _error(name: str, status: int, kind: str, sentence: str) -> ErrorReason:
-    return ERRORS.setdefault(name, ErrorReason(name, status, kind, sentence))
+def _error(name: str, status: int, kind: str, sentence: str, final: bool = False) -> ErrorReason:
+    return ERRORS.setdefault(name, ErrorReason(name, status, kind, sentence, final))
 
 
 CLIENT_NAMED_TIER = _decision(
@@ -116,6 +118,22 @@ SHUTTING_DOWN = _error("ShuttingDown", 503, SERVER, "This gateway is stopping; t
 TIER_REMOVED = _error("TierRemoved", 503, SERVER, "The tier left the configuration while waiting.")
 UPSTREAM_FAILED = _error(
     "UpstreamFailed", 502, SERVER, "Every replica tried failed before its first byte."
+)
+REQUEST_KILLS_ENGINE = _error(
+    "RequestKillsEngine",
+    500,
+    SERVER,
+    "Two replicas died while they held this request; its body is refused for ten minutes.",
+    final=True,
+)
+FIRST_TOKEN_TIMEOUT = _error(
+    "FirstTokenTimeout", 504, SERVER, "No token of a stream within `firstTokenTimeoutSeconds`."
+)
+IDLE_TIMEOUT = _error(
+    "IdleTimeout", 504, SERVER, "An answer paused for `idleTimeoutSeconds`; it is cut."
+)
+TOTAL_TIMEOUT = _error(
+    "TotalTimeout", 504, SERVER, "The request was not done within `totalTimeoutSeconds`."
 )
 STREAM_BROKEN = _error(
     "StreamBroken", 502, SERVER, "The replica was lost after its first byte; the answer is cut."

@@ -22,8 +22,8 @@ _UNACKNOWLEDGED_MILLISECONDS = 30_000
 class Receiver(Protocol):
     """Who asked: is told of each part of the response, and of the loss of the connection."""
 
-    def upstream_head(self, status: int, headers: dict[bytes, bytes], more: bool) -> None:
-        """Status and kept headers are there; with `more`, bytes of the body follow at once."""
+    def upstream_head(self, status: int, headers: dict[bytes, bytes]) -> None:
+        """Status and kept headers are there."""
 
     def upstream_body(self, data: bytes) -> None:
         """Some bytes of the body are there."""
@@ -128,7 +128,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._lose()
             return
         if self._status and not had_head:
-            receiver.upstream_head(self._status, self._headers, bool(self._pieces))
+            receiver.upstream_head(self._status, self._headers)
         if self._pieces and self._receiver is receiver:
             pieces, self._pieces = self._pieces, []
             receiver.upstream_body(pieces[0] if len(pieces) == 1 else b"".join(pieces))

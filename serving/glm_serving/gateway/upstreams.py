@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from glm_serving.gateway.breaker import Breaker, Random
 from glm_serving.gateway.config import Address
 from glm_serving.gateway.limits import Timings
 
 if TYPE_CHECKING:
     from glm_serving.gateway.upstream import UpstreamConnection
-
-Random = Callable[[], float]
-"""Uniform in [0, 1)."""
 
 
 class Replica:
@@ -27,54 +25,26 @@ class Replica:
         self.idle: list[UpstreamConnection] = []
         self.picked = 0
         """Sequence number of its last request, so that equals take turns."""
-        self.retry_at = 0.0
-        self._failures = 0
-        self._probing = False
-        self._timings = timings
-        self._random = random
+        self.breaker = Breaker(timings.back_off, timings.max_back_off, random)
+        self._idle_seconds = timings.upstream_idle
 
     def usable(self, now: float) -> bool:
-        """Whether it takes a request now: routable, and not backing off from a failure."""
-        if not self.routable:
-            return False
-        return self._failures == 0 or (now >= self.retry_at and not self._probing)
+        """Whether it takes a request now: routable, and not resting from a failure."""
+        return self.routable and self.breaker.allows(now)
 
-    def begin(self) -> None:
-        """Count a request; after a failure it is the only one until its connection stands."""
+    def begin(self) -> bool:
+        """Count a request; whether it is the one that finds out if the replica is well again."""
         self.in_flight += 1
-        self._probing = self._failures > 0
+        return self.breaker.begin()
 
     def end(self) -> None:
         """Uncount a request."""
         self.in_flight -= 1
 
-    def reached(self) -> None:
-        """A connection stands: others may follow."""
-        self._probing = False
-
-    def answered(self) -> bool:
-        """A response began: the replica is well; whether it was thought ill."""
-        was_ill = self._failures > 0
-        self._failures = 0
-        self._probing = False
-        return was_ill
-
-    def failed(self, now: float) -> float:
-        """Back off, doubling with jitter; returns the seconds until the next try.
-
-        What fails while it already rests failed of the same cause: it does not rest longer.
-        """
-        self._probing = False
+    def failed(self, now: float, hung: bool = False) -> float:
+        """Let it rest; returns the seconds until the next try."""
         self.close_idle()
-        if self._failures and now < self.retry_at:
-            return self.retry_at - now
-        pause = min(
-            self._timings.back_off * 2.0 ** min(self._failures, 10), self._timings.max_back_off
-        )
-        pause *= 0.75 + 0.5 * self._random()
-        self._failures += 1
-        self.retry_at = now + pause
-        return pause
+        return self.breaker.failed(now, hung)
 
     def close_idle(self) -> None:
         """Close the idle connections: they may lead to an engine that is gone."""
@@ -84,7 +54,7 @@ class Replica:
     def expire_idle(self, now: float) -> None:
         """Close connections that the engine is about to close."""
         for connection in tuple(self.idle):
-            if now - connection.idle_since >= self._timings.upstream_idle:
+            if now - connection.idle_since >= self._idle_seconds:
                 connection.close()
 
 
@@ -129,7 +99,7 @@ class Tier:
         old.close_idle()
         old.address = address
         old.routable = True
-        old.answered()
+        old.breaker.answered()
 
     def forget(self, replica: Replica) -> None:
         """Drop a replica that left and has nothing in flight."""
@@ -144,7 +114,7 @@ class Tier:
 
     def rest_seconds(self, now: float) -> float:
         """When a replica that rests from a failure is tried again."""
-        resting = [r.retry_at - now for r in self.replicas.values() if r.routable]
+        resting = [r.breaker.until - now for r in self.replicas.values() if r.routable]
         return max(0.0, min(resting, default=0.0))
 
     def serving(self, now: float) -> bool:
