@@ -107,7 +107,7 @@ class Exchange:
             self.refuse(refusal)
             return
         self._pool = self._gateway.pools[self.decision.tier]
-        self._pool.tier.arrivals += 1
+        self._pool.tier.arrived(self.facts)
         if self.decision.hold:
             self._hold()
         else:

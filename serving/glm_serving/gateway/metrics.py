@@ -43,6 +43,10 @@ class Counter:
         """The count so far."""
         return self._values.get(labels, 0.0)
 
+    def sum(self, first: Labels) -> float:
+        """The count over every series whose labels begin so."""
+        return sum(v for labels, v in self._values.items() if labels[: len(first)] == first)
+
     def family(self) -> Metric:
         """As Prometheus sees it."""
         family = CounterMetricFamily(self._name, self._text, labels=self._labels)

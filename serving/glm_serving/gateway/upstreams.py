@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from glm_serving.gateway.breaker import Breaker, Random
 from glm_serving.gateway.config import Address
+from glm_serving.gateway.facts import Facts
 from glm_serving.gateway.limits import Timings
 
 if TYPE_CHECKING:
@@ -68,6 +69,9 @@ class Tier:
         self.replicas: dict[str, Replica] = {}
         self.arrivals = 0
         """Requests that chose the tier; each counts once, however often it is tried."""
+        self.arrived_tokens = 0
+        """Of their prompts, estimated; images included."""
+        self.arrived_image_tokens = 0
         self._timings = timings
         self._random = random
 
@@ -75,6 +79,12 @@ class Tier:
     def in_flight(self) -> int:
         """Requests at replicas."""
         return sum(replica.in_flight for replica in self.replicas.values())
+
+    def arrived(self, facts: Facts) -> None:
+        """Count a request and the work that it brings."""
+        self.arrivals += 1
+        self.arrived_tokens += facts.prompt_tokens
+        self.arrived_image_tokens += facts.image_tokens
 
     def set_endpoints(self, endpoints: Mapping[str, Address]) -> None:
         """Take over the ready endpoints, name -> address.
