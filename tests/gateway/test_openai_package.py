@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
 import openai
 import pytest
 
-from gateway_fakes import Call, Running, answer, config, engines, events, run, running
+from dialect_answers import answer_any, break_off
+from gateway_fakes import Call, Running, answer, config, engines, events, run, running, with_limits
 
 USER: list[Any] = [{"role": "user", "content": "hello"}]
 Use = Callable[[openai.AsyncOpenAI, Running], Awaitable[None]]
@@ -17,17 +18,12 @@ Use = Callable[[openai.AsyncOpenAI, Running], Awaitable[None]]
 
 def with_client(use: Use, script: Any = answer, **limits: Any) -> None:
     """Use the package against a gateway with one flash engine."""
-    base = config()
-    timeout = limits.pop("hold_timeout_seconds", 300)
-    tiers = {
-        name: msgspec.structs.replace(tier, hold_timeout_seconds=timeout)
-        for name, tier in base.tiers.items()
-    }
-    changed = msgspec.structs.replace(base.limits, **limits)
-    base = msgspec.structs.replace(base, tiers=tiers, limits=changed)
 
     async def scenario() -> None:
-        async with engines(script) as [engine], running(base, flash=[engine.url]) as gateway:
+        async with (
+            engines(script) as [engine],
+            running(with_limits(config(), **limits), flash=[engine.url]) as gateway,
+        ):
             url = f"http://127.0.0.1:{gateway.port}/v1"
             client = openai.AsyncOpenAI(base_url=url, api_key="unused", max_retries=0, timeout=10)
             async with client:
@@ -47,6 +43,30 @@ def test_answers_streams_and_models() -> None:
         assert (await client.models.retrieve("glm-4.6v")).id == "glm-4.6v"
 
     with_client(use)
+
+
+def test_responses_and_their_streams() -> None:
+    async def use(client: openai.AsyncOpenAI, gateway: Running) -> None:
+        whole = await client.responses.create(model="glm", input="hello")
+        assert whole.output_text == "one two three"
+        async with client.responses.stream(model="glm", input="hello") as stream:
+            types = [event.type async for event in stream]
+            assert (await stream.get_final_response()).output_text == "one two three"
+        assert types[-1] == "response.completed"
+
+    with_client(use, answer_any)
+
+
+@pytest.mark.parametrize("after", [1, 2, 5, 9])
+def test_a_broken_stream_of_a_response_raises_api_error(after: int) -> None:
+    async def use(client: openai.AsyncOpenAI, gateway: Running) -> None:
+        stream = await client.responses.create(model="glm", input="hello", stream=True)
+        with pytest.raises(openai.APIError, match="lost after its first byte") as caught:
+            async for _ in stream:
+                pass
+        assert caught.value.code == "StreamBroken"
+
+    with_client(use, functools.partial(break_off, after=after))
 
 
 @pytest.mark.parametrize(

@@ -302,6 +302,17 @@ def config(tiers: Sequence[str] = ("flagship", "flash"), **changes: Any) -> Conf
     return msgspec.structs.replace(example, tiers=present, **changes)
 
 
+def with_limits(base: Config, hold_timeout_seconds: float = 300, **limits: Any) -> Config:
+    """A configuration with these limits, and this time to wait in every tier."""
+    tiers = {
+        name: msgspec.structs.replace(tier, hold_timeout_seconds=hold_timeout_seconds)
+        for name, tier in base.tiers.items()
+    }
+    return msgspec.structs.replace(
+        base, tiers=tiers, limits=msgspec.structs.replace(base.limits, **limits)
+    )
+
+
 def with_endpoints(base: Config, **urls: list[str]) -> Config:
     """Static endpoints: tier -> URLs, named `<tier>-<n>`."""
     tiers: dict[str, TierConfig] = {}

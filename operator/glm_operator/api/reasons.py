@@ -259,6 +259,13 @@ NO_PUBLISHED_LEAD = _decision(
     "NoPublishedLead", "No figure is published for this task, so the flagship serves."
 )
 MODELS_LISTED = _decision("ModelsListed", "The gateway itself answered which models there are.")
+TOKENS_COUNTED = _decision(
+    "TokensCounted", "An engine of the tier that would serve counted the tokens of a prompt."
+)
+TOKENS_ESTIMATED = _decision(
+    "TokensEstimated",
+    "The gateway estimated the tokens of a prompt, for no engine could count them.",
+)
 INVALID_REQUEST = _error("InvalidRequest", "The request is malformed; the message names the field.")
 MODEL_NOT_FOUND = _error("ModelNotFound", "No tier or alias has this model name.")
 PATH_NOT_FOUND = _error("PathNotFound", "The gateway does not serve this path.")

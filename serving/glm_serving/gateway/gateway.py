@@ -15,6 +15,7 @@ from glm_serving.gateway.accounts import Accounts
 from glm_serving.gateway.bodies import Body
 from glm_serving.gateway.client import ClientConnection
 from glm_serving.gateway.config import Address, Config
+from glm_serving.gateway.counting import TokenCount
 from glm_serving.gateway.decide import Decision, Hints, State, decide, policy_of
 from glm_serving.gateway.errors import Refusal
 from glm_serving.gateway.exchange import Exchange
@@ -65,6 +66,7 @@ class Gateway:
         self.refused_bodies = RefusedBodies()
         self._connections: set[ClientConnection] = set()
         self._exchanges: set[Exchange] = set()
+        self._counts: set[TokenCount] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
         self.apply(config)
@@ -131,14 +133,24 @@ class Gateway:
             self.give_bytes(len(body))
             self._answer_models(connection, head, request_id)
             return
+        runner = self._runner(connection, head, request_id)
+        try:
+            runner.begin(body)
+        except Exception:
+            log.exception("request %s", request_id)
+            runner.fail(Refusal(INTERNAL_ERROR))
+
+    def _runner(
+        self, connection: ClientConnection, head: RequestHead, request_id: str
+    ) -> Exchange | TokenCount:
+        if head.path == routes.COUNT_TOKENS:
+            count = TokenCount(self, connection, head, request_id)
+            self._counts.add(count)
+            return count
         self._retries.earn()
         exchange = Exchange(self, connection, head, request_id)
         self._exchanges.add(exchange)
-        try:
-            exchange.begin(body)
-        except Exception:
-            log.exception("request %s", request_id)
-            exchange.fail(Refusal(INTERNAL_ERROR))
+        return exchange
 
     def _answer_models(
         self, connection: ClientConnection, head: RequestHead, request_id: str
@@ -172,6 +184,11 @@ class Gateway:
         self._ended.set()
         self.pools.drop_if_over(exchange.tier)
         self.accounts.exchange(exchange, sent_bytes, usage)
+
+    def counted(self, count: TokenCount) -> None:
+        """A request to count tokens is over."""
+        self._counts.discard(count)
+        self._ended.set()
 
     def retry(self) -> bool:
         """Whether a fully sent request may be sent again."""
@@ -230,6 +247,8 @@ class Gateway:
             connection.shut_down()
         for exchange in tuple(self._exchanges):
             exchange.shut_down()
+        for count in tuple(self._counts):
+            count.shut_down()
         self.pools.close_idle()
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -241,12 +260,12 @@ class Gateway:
     @property
     def running(self) -> int:
         """Requests that are not over, held ones included."""
-        return len(self._exchanges)
+        return len(self._exchanges) + len(self._counts)
 
     @property
     def busy(self) -> bool:
         """Whether a request is being received, waits or runs."""
-        return bool(self._exchanges) or any(one.receiving for one in self._connections)
+        return bool(self.running) or any(one.receiving for one in self._connections)
 
     @property
     def connections(self) -> int:

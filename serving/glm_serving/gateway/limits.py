@@ -39,6 +39,8 @@ class Timings:
     linger: float = 2.0
     """How long what a client still sends is dropped so that its last answer is received."""
     connect: float = 5.0
+    count: float = 10.0
+    """How long an engine may take to count tokens before the gateway estimates them."""
     upstream_idle: float = 4.0
     """Below the 5 s after which vLLM closes idle connections (uvicorn's default)."""
     back_off: float = 0.25

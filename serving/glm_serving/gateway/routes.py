@@ -14,6 +14,7 @@ from glm_serving.gateway.reasons import METHOD_NOT_ALLOWED, PATH_NOT_FOUND
 
 MODELS = b"/v1/models"
 MODEL_PREFIX = b"/v1/models/"
+COUNT_TOKENS = b"/v1/messages/count_tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,9 @@ _LISTS = Route(("GET", "HEAD"))
 _ROUTES = {
     b"/v1/chat/completions": Route(_GENERATES, facts.of_chat),
     b"/v1/completions": Route(_GENERATES, facts.of_completion),
+    b"/v1/messages": Route(_GENERATES, facts.of_messages),
+    b"/v1/responses": Route(_GENERATES, facts.of_responses),
+    COUNT_TOKENS: Route(_GENERATES, facts.of_messages),
     MODELS: _LISTS,
 }
 

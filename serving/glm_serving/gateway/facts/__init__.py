@@ -9,5 +9,6 @@ from __future__ import annotations
 from glm_serving.gateway.facts.chat import of_chat
 from glm_serving.gateway.facts.completion import of_completion
 from glm_serving.gateway.facts.model import Facts, Opening
+from glm_serving.gateway.facts.plain import of_messages, of_responses
 
-__all__ = ["Facts", "Opening", "of_chat", "of_completion"]
+__all__ = ["Facts", "Opening", "of_chat", "of_completion", "of_messages", "of_responses"]
