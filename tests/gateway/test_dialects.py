@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import itertools
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dialect_answers import (
     COUNT_TOKENS,
@@ -123,6 +127,69 @@ def test_an_error_has_the_shape_of_its_api(path: str, keys: set[str]) -> None:
             assert got.headers.get("request-id") == (
                 got.headers["x-request-id"] if "type" in keys else None
             )
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("path", "length", "param"),
+    [
+        (CHAT, "max_tokens", "messages"),
+        (COMPLETIONS, "max_tokens", "prompt"),
+        (MESSAGES, "max_tokens", "messages"),
+        (RESPONSES, "max_output_tokens", "input"),
+    ],
+)
+def test_the_field_at_fault_has_the_name_of_its_api(path: str, length: str, param: str) -> None:
+    async def scenario() -> None:
+        async with running() as gateway:
+            got = await gateway.ask(chat(**{param: [], length: 10**6}), path)
+            assert (got.error["code"], got.error["param"]) == ("ContextTooLong", param)
+
+    run(scenario())
+
+
+STREAMS = {path: b"".join(events()) for path, events in EVENTS.items()}
+
+
+@settings(max_examples=25)
+@given(path=st.sampled_from(sorted(STREAMS)), at=st.lists(st.floats(0, 1), max_size=8))
+def test_any_cut_of_a_stream_gives_the_same_bytes_and_tokens(path: str, at: list[float]) -> None:
+    stream = STREAMS[path]
+    edges = sorted({0, len(stream), *(round(len(stream) * part) for part in at)})
+
+    async def script(call: Call) -> None:
+        await call.stream_head()
+        for begin, end in itertools.pairwise(edges):
+            await call.chunk(stream[begin:end])
+            await asyncio.sleep(0)
+        await call.end()
+
+    async def scenario() -> None:
+        async with engines(script) as [engine], running(flash=[engine.url]) as gateway:
+            got = await gateway.ask(chat(stream=True), path)
+            assert (got.body, got.complete) == (stream, True)
+            line = gateway.log()[-1]
+            assert (line["promptTokens"], line["completionTokens"]) == (7, 3)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("path", sorted(STREAMS))
+def test_a_long_answer_is_complete_too(path: str) -> None:
+    long = b"y" * 100_000
+    stream = STREAMS[path].replace(b"one two three", long)
+
+    async def script(call: Call) -> None:
+        await call.stream_head()
+        await call.chunk(stream)
+        await call.end()
+
+    async def scenario() -> None:
+        async with engines(script) as [engine], running(flash=[engine.url]) as gateway:
+            got = await gateway.ask(chat(stream=True), path)
+            assert (got.body, got.complete) == (stream, True)
+            assert gateway.log()[-1]["tokenSource"] == "reported"
 
     run(scenario())
 

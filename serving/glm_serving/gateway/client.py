@@ -6,8 +6,6 @@ import asyncio
 import enum
 from typing import Protocol, cast
 
-import msgspec
-
 from glm_serving.compat import override
 from glm_serving.gateway import dialects
 from glm_serving.gateway.bodies import Body
@@ -288,7 +286,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             headers[b"retry-after"] = b"%d" % wait
         if refusal.reason.final:
             headers[b"x-should-retry"] = b"false"
-        self.reply(refusal.reason.status, headers, msgspec.json.encode(dialect.error(refusal)))
+        self.reply(refusal.reason.status, headers, dialect.body(refusal))
 
     def reply(self, status: int, headers: dict[bytes, bytes], data: bytes) -> None:
         """Answer in full with JSON; the answer to HEAD is its head alone."""

@@ -15,8 +15,8 @@ from glm_serving.gateway.errors import Refusal
 class Dialect:
     """How one API says what the gateway says by itself, and how engines end a stream of it."""
 
-    error: Callable[[Refusal], dict[str, object]]
-    """The body of a refusal."""
+    error: Callable[[Refusal, str | None], dict[str, object]]
+    """The object that tells of a refusal, for a field at fault."""
     event: Callable[[Refusal, int], bytes]
     """The same inside a stream, after so many events: the API's package raises on it."""
     ends: tuple[bytes, ...]
@@ -28,18 +28,25 @@ class Dialect:
     """Above this the API's package does not honour `Retry-After` and retries at once."""
     id_headers: tuple[bytes, ...] = (b"x-request-id",)
     """The headers in which the API's package looks for the request's id."""
+    conversation: str = "messages"
+    """The field with the conversation; a decision knows no API and calls it `messages`."""
+
+    def body(self, refusal: Refusal) -> bytes:
+        """The body of an answer that refuses."""
+        param = self.conversation if refusal.param == "messages" else refusal.param
+        return msgspec.json.encode(self.error(refusal, param))
 
     def headers(self, request_id: str) -> dict[bytes, bytes]:
         """The headers that name a request."""
         return dict.fromkeys(self.id_headers, request_id.encode("latin-1"))
 
 
-def _details(refusal: Refusal, kind: str) -> dict[str, object]:
+def _details(refusal: Refusal, kind: str, param: str | None) -> dict[str, object]:
     """The error object; `code` is the reason in every dialect."""
     error: dict[str, object] = {
         "message": str(refusal),
         "type": kind,
-        "param": refusal.param,
+        "param": param,
         "code": refusal.reason.name,
     }
     if refusal.wait_seconds is not None:
@@ -47,12 +54,12 @@ def _details(refusal: Refusal, kind: str) -> dict[str, object]:
     return error
 
 
-def _openai_error(refusal: Refusal) -> dict[str, object]:
-    return {"error": _details(refusal, refusal.reason.type)}
+def _openai_error(refusal: Refusal, param: str | None) -> dict[str, object]:
+    return {"error": _details(refusal, refusal.reason.type, param)}
 
 
 def _openai_event(refusal: Refusal, events: int) -> bytes:
-    return b"data: " + msgspec.json.encode(_openai_error(refusal)) + b"\n\n"
+    return b"data: " + msgspec.json.encode(_openai_error(refusal, refusal.param)) + b"\n\n"
 
 
 def _responses_event(refusal: Refusal, events: int) -> bytes:
@@ -63,8 +70,8 @@ def _responses_event(refusal: Refusal, events: int) -> bytes:
         "code": refusal.reason.name,
         "message": str(refusal),
         "param": refusal.param,
-    }
-    return b"event: error\ndata: " + msgspec.json.encode(event | _openai_error(refusal)) + b"\n\n"
+    } | _openai_error(refusal, refusal.param)
+    return b"event: error\ndata: " + msgspec.json.encode(event) + b"\n\n"
 
 
 _ANTHROPIC_TYPES = {
@@ -80,14 +87,16 @@ _ANTHROPIC_TYPES = {
 """Status -> type, from https://docs.anthropic.com/en/api/errors, which says 529 for overloaded."""
 
 
-def _anthropic_error(refusal: Refusal) -> dict[str, object]:
+def _anthropic_error(refusal: Refusal, param: str | None) -> dict[str, object]:
     status = refusal.reason.status
     other = "api_error" if status >= 500 else "invalid_request_error"
-    return {"type": "error", "error": _details(refusal, _ANTHROPIC_TYPES.get(status, other))}
+    kind = _ANTHROPIC_TYPES.get(status, other)
+    return {"type": "error", "error": _details(refusal, kind, param)}
 
 
 def _anthropic_event(refusal: Refusal, events: int) -> bytes:
-    return b"event: error\ndata: " + msgspec.json.encode(_anthropic_error(refusal)) + b"\n\n"
+    data = msgspec.json.encode(_anthropic_error(refusal, refusal.param))
+    return b"event: error\ndata: " + data + b"\n\n"
 
 
 CHAT = Dialect(
@@ -106,6 +115,7 @@ COMPLETIONS = Dialect(
     opening_events=0,
     counts=usage.CHAT,
     max_retry_after_seconds=120,
+    conversation="prompt",
 )
 RESPONSES = Dialect(
     error=_openai_error,
@@ -114,10 +124,13 @@ RESPONSES = Dialect(
         b'"type":"response.completed"',
         b'"type":"response.incomplete"',
         b'"type":"response.failed"',
+        # The last event repeats the whole answer, and not every engine puts its type behind it.
+        b'"usage":{',
     ),
     opening_events=4,
     counts=usage.RESPONSES,
     max_retry_after_seconds=120,
+    conversation="input",
 )
 MESSAGES = Dialect(
     error=_anthropic_error,
