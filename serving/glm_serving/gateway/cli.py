@@ -12,6 +12,7 @@ import uvloop
 
 from glm_serving.gateway.errors import ConfigError
 from glm_serving.gateway.filesource import FileSource
+from glm_serving.gateway.heap import keep_freed_memory
 from glm_serving.gateway.kube import ApiServer
 from glm_serving.gateway.kubesource import KubernetesSource
 from glm_serving.gateway.server import Options, Source, StaticSource, serve
@@ -25,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
+    keep_freed_memory()
     options = Options(
         host=arguments.host,
         port=arguments.port,
