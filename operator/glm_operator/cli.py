@@ -13,6 +13,7 @@ from glm_operator.api import crd, reference
 from glm_operator.preview import command
 from glm_operator.preview.command import EXIT_BAD_INPUT, EXIT_OK
 from glm_operator.runtime.settings import InvalidSettingError, Settings, variable
+from glm_operator.simulate import command as simulation
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     _add_agent(commands.add_parser("node-agent", help="keep weights on the disk of one node"))
     _add_crd(commands.add_parser("crd", help="print the CustomResourceDefinition"))
     _add_plan(commands.add_parser("plan", help="what an object needs, and whether it fits"))
+    _add_simulate(commands.add_parser("simulate", help="how flash would scale, beside other laws"))
     return made
 
 
@@ -38,6 +40,11 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         flag = f"--{field.name.replace('_', '-')}"
         parser.add_argument(flag, metavar="VALUE", help=f"else ${variable(field.name)}")
     parser.set_defaults(command=_run)
+
+
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    simulation.add_arguments(parser)
+    parser.set_defaults(command=simulation.simulate)
 
 
 def _run(options: argparse.Namespace) -> int:
