@@ -23,6 +23,7 @@ VERSION = 1
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -52,6 +53,12 @@ class Limits(msgspec.Struct, frozen=True, rename="camel"):
     max_body_bytes: Positive = 67108864
     max_in_flight_bytes: Positive = 1073741824
     max_held_requests: Count = 512
+    first_token_timeout_seconds: Seconds = 300
+    """Of a stream: from sending it to a replica to the first byte of its answer."""
+    idle_timeout_seconds: Seconds = 300
+    """Between two pieces of an answer. A tool call may be computed whole before it is sent."""
+    total_timeout_seconds: Seconds = 3600
+    """From the end of a request to the end of its answer."""
 
 
 class Config(msgspec.Struct, frozen=True, rename="camel"):

@@ -17,14 +17,17 @@ from glm_serving.gateway.failover import Cause, Tries, Verdict, engine_died
 from glm_serving.gateway.http import RequestHead
 from glm_serving.gateway.reasons import (
     CLIENT_CLOSED,
+    FIRST_TOKEN_TIMEOUT,
     REQUEST_KILLS_ENGINE,
     SHUTTING_DOWN,
     STREAM_BROKEN,
     TIER_REMOVED,
+    TOTAL_TIMEOUT,
     UPSTREAM_FAILED,
     ErrorReason,
 )
 from glm_serving.gateway.sse import EventStream
+from glm_serving.gateway.timelimits import Stopwatch
 from glm_serving.gateway.waiting import Wait
 
 if TYPE_CHECKING:
@@ -64,6 +67,7 @@ class Exchange:
         self._attempt: Attempt | None = None
         self._wait: Wait | None = None
         self._tries = Tries()
+        self._stopwatch = Stopwatch(self._clock())
         self._renewed = False
         self._answer: tuple[int, dict[bytes, bytes]] | None = None
         """Status and headers of the replica, which wait for the first byte of the body."""
@@ -171,6 +175,7 @@ class Exchange:
         """The request goes out now; returns its id at the replica."""
         self.phase = Phase.WAITING
         self._tries.sends += 1
+        self._stopwatch.sent(self._clock())
         return f"{self.request_id}-{self.attempts}"
 
     def attempt_failed(self, cause: Cause) -> None:
@@ -185,8 +190,9 @@ class Exchange:
             self._gateway.refused_bodies.add(self.body, self._clock())
             self.refuse(Refusal(REQUEST_KILLS_ENGINE))
         elif verdict is Verdict.SPENT or (cause is not Cause.CONNECT and not self._gateway.retry()):
-            message = f"{replica.name} failed ({cause}) before its first byte"
-            self.refuse(Refusal(UPSTREAM_FAILED, message))
+            late = cause is Cause.TIMEOUT
+            message = "" if late else f"{replica.name} failed ({cause}) before its first byte"
+            self.refuse(Refusal(FIRST_TOKEN_TIMEOUT if late else UPSTREAM_FAILED, message))
         else:
             self._gateway.metrics.retries.add((self.tier, cause.value))
             self._place()
@@ -230,7 +236,7 @@ class Exchange:
         if streamed:
             self._events = EventStream()
         replica = self._attempt.replica
-        if replica.breaker.answered():
+        if replica.answered(self._clock()):
             self._gateway.pools.kick(replica)
         length = headers.pop(b"content-length", None)
         own = self._own_headers() | headers
@@ -306,6 +312,36 @@ class Exchange:
         """Read on."""
         if self._attempt is not None:
             self._attempt.resume()
+
+    # --- time limits
+
+    def sweep(self, now: float) -> None:
+        """Enforce the time limits; called about once a second."""
+        limits, stopwatch = self._gateway.config.limits, self._stopwatch
+        if self.phase is Phase.WAITING:
+            streamed = self.facts is not None and self.facts.stream
+            reason = stopwatch.waited_too_long(now, limits, streamed)
+        elif self.phase is Phase.RELAYING:
+            sent, stalled = self._client.sent_bytes, self._client.stalled
+            reason = stopwatch.paused_too_long(now, limits, sent, stalled)
+        else:
+            reason = stopwatch.total(now, limits)
+        if reason is not None:
+            self._out_of_time(reason)
+
+    def _out_of_time(self, reason: ErrorReason) -> None:
+        hung = reason is not TOTAL_TIMEOUT and self._replica_is_silent()
+        if hung and reason is FIRST_TOKEN_TIMEOUT:
+            self.attempt_failed(Cause.TIMEOUT)
+            return
+        if hung and self._attempt is not None:
+            self._gateway.pools.replica_failed(self._attempt.replica, hung=True)
+        self.fail(Refusal(reason))
+
+    def _replica_is_silent(self) -> bool:
+        """Whether it began no answer since this request last moved: else it is busy, not ill."""
+        assert self._attempt is not None
+        return self._attempt.replica.answered_at <= self._stopwatch.moved
 
     # --- ending
 

@@ -233,6 +233,8 @@ class Gateway:
         now = self.clock()
         for connection in tuple(self._connections):
             connection.sweep(now)
+        for exchange in tuple(self._exchanges):
+            exchange.sweep(now)
         self.pools.expire_idle()
         self.access_log.flush()
 

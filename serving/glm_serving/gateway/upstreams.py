@@ -27,6 +27,8 @@ class Replica:
         self.picked = 0
         """Sequence number of its last request, so that equals take turns."""
         self.breaker = Breaker(timings.back_off, timings.max_back_off, random)
+        self.answered_at = 0.0
+        """When it last began an answer."""
         self._idle_seconds = timings.upstream_idle
 
     def usable(self, now: float) -> bool:
@@ -41,6 +43,11 @@ class Replica:
     def end(self) -> None:
         """Uncount a request."""
         self.in_flight -= 1
+
+    def answered(self, now: float) -> bool:
+        """It began an answer; whether it was thought ill."""
+        self.answered_at = now
+        return self.breaker.answered()
 
     def failed(self, now: float, hung: bool = False) -> float:
         """Let it rest; returns the seconds until the next try."""
