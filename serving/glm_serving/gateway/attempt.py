@@ -109,3 +109,4 @@ class Attempt:
             self.replica.breaker.probe_over()
             asyncio.get_running_loop().call_soon(self._gateway.pools.kick, self.replica)
         self._pool.tier.forget(self.replica)
+        self._gateway.pools.release_soon(self._pool)

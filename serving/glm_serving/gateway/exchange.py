@@ -117,12 +117,12 @@ class Exchange:
         else:
             self._place()
 
-    def _place(self) -> None:
-        """Send to a replica, or hold until one is usable."""
+    def _place(self, released: bool = False) -> None:
+        """Send to a replica, or hold until one has room; `released` ones have waited for it."""
         assert self._pool is not None
         if self._refused_as_poison():
             return
-        replica = self._pool.tier.choose(self._clock(), self._tries.tried)
+        replica = self._pool.choose(self._clock(), self._tries.tried, released)
         if replica is None:
             self._hold()
             return
@@ -158,7 +158,7 @@ class Exchange:
     def released(self) -> None:
         """A replica of the tier may be ready."""
         if self.phase is Phase.HELD:
-            self._place()
+            self._place(released=True)
 
     def shut_down(self) -> None:
         """The time to finish is over: say so."""
@@ -238,6 +238,8 @@ class Exchange:
         replica = self._attempt.replica
         if replica.answered(self._clock()):
             self._gateway.pools.kick(replica)
+        assert self._pool is not None
+        self._gateway.pools.answered(self._pool, replica)
         length = headers.pop(b"content-length", None)
         own = self._own_headers() | headers
         self._client.start(self.status, own, int(length) if length is not None else None, more=True)

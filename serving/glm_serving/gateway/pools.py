@@ -12,6 +12,9 @@ from glm_serving.gateway.holding import Bounds, HoldQueue
 from glm_serving.gateway.limits import Timings
 from glm_serving.gateway.upstreams import Replica, Tier
 
+LOOK_SECONDS = 0.25
+"""How often is looked for room while requests wait and a replica serves."""
+
 
 @dataclass(slots=True)
 class Pool:
@@ -26,6 +29,16 @@ class Pool:
     """Ready endpoints of the service."""
     retired: bool = False
     """No longer configured: takes no request, and goes with the last one that runs."""
+    cold: bool = False
+    """Requests wait because no replica serves: the first that does begins slowly."""
+    release_timer: asyncio.Handle | None = None
+    """The next look whether a replica has room for what waits."""
+
+    def choose(self, now: float, tried: frozenset[str], released: bool) -> Replica | None:
+        """A replica for one request: what waits goes first, and what it `released` in order."""
+        if self.queue and not released:
+            return None
+        return self.tier.choose(now, tried, waiting=released)
 
 
 class Pools:
@@ -84,18 +97,45 @@ class Pools:
             self._refresh(pool)
 
     def _refresh(self, pool: Pool) -> None:
-        pool.tier.set_endpoints({**pool.static, **pool.watched})
+        came = pool.tier.set_endpoints({**pool.static, **pool.watched})
+        if pool.queue:
+            for replica in came:
+                replica.room.start(self._clock(), replica.in_flight)
         self._release(pool)
 
     # --- replicas that come, go and fail
 
-    def _release(self, pool: Pool) -> None:
-        def has_room() -> bool:
-            return pool.tier.serving(self._clock())
+    def release_soon(self, pool: Pool, seconds: float = 0.0) -> None:
+        """Let requests that wait have the room that there is, but not in the midst of a failure."""
+        if not pool.queue:
+            return
+        if pool.release_timer is not None:
+            pool.release_timer.cancel()
+        loop = asyncio.get_running_loop()
+        pool.release_timer = loop.call_later(seconds, self._released, pool)
 
-        if has_room():
-            pool.queue.start.served()
-            pool.queue.release(has_room)
+    def answered(self, pool: Pool, replica: Replica) -> None:
+        """An answer began: a replica that begins slowly takes more of what waits."""
+        if pool.queue:
+            replica.room.answered()
+            self.release_soon(pool)
+
+    def _released(self, pool: Pool) -> None:
+        pool.release_timer = None
+        self._release(pool)
+
+    def _release(self, pool: Pool) -> None:
+        now = self._clock()
+        if not pool.tier.serving(now):
+            return
+        pool.queue.start.served()
+        if pool.cold:
+            pool.cold = False
+            for replica in pool.tier.replicas.values():
+                replica.room.start(now, replica.in_flight)
+        pool.queue.release(lambda: pool.tier.has_room(now))
+        # Room grows with time alone, too.
+        self.release_soon(pool, LOOK_SECONDS)
 
     def kick(self, replica: Replica) -> None:
         """A replica may take requests again: let held ones choose."""

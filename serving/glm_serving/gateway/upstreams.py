@@ -10,6 +10,7 @@ from glm_serving.gateway.breaker import Breaker, Random
 from glm_serving.gateway.config import Address
 from glm_serving.gateway.facts import Facts
 from glm_serving.gateway.limits import Timings
+from glm_serving.gateway.room import Room
 
 if TYPE_CHECKING:
     from glm_serving.gateway.upstream import UpstreamConnection
@@ -26,6 +27,7 @@ class Replica:
         self.idle: list[UpstreamConnection] = []
         self.picked = 0
         """Sequence number of its last request, so that equals take turns."""
+        self.room = Room()
         self.breaker = Breaker(timings.back_off, timings.max_back_off, random)
         self.answered_at = 0.0
         """When it last began an answer."""
@@ -34,6 +36,10 @@ class Replica:
     def usable(self, now: float) -> bool:
         """Whether it takes a request now: routable, and not resting from a failure."""
         return self.routable and self.breaker.allows(now)
+
+    def takes(self, now: float, waiting: bool) -> bool:
+        """Whether it takes one more request; `waiting`: others of its tier wait."""
+        return self.usable(now) and self.in_flight < self.room.limit(now, waiting)
 
     def begin(self) -> bool:
         """Count a request; whether it is the one that finds out if the replica is well again."""
@@ -93,20 +99,23 @@ class Tier:
         self.arrived_tokens += facts.prompt_tokens
         self.arrived_image_tokens += facts.image_tokens
 
-    def set_endpoints(self, endpoints: Mapping[str, Address]) -> None:
-        """Take over the ready endpoints, name -> address.
+    def set_endpoints(self, endpoints: Mapping[str, Address]) -> list[Replica]:
+        """Take over the ready endpoints, name -> address; returns the replicas that came.
 
         One that left stays, not routable, until its last request ended.
         """
+        came = []
         for name, address in endpoints.items():
             replica = self.replicas.get(name)
             if replica is None or replica.address != address or not replica.routable:
                 self._admit(name, address, replica)
+                came.append(self.replicas[name])
         for name, replica in tuple(self.replicas.items()):
             if name not in endpoints:
                 replica.routable = False
                 replica.close_idle()
                 self.forget(replica)
+        return came
 
     def _admit(self, name: str, address: Address, old: Replica | None) -> None:
         if old is None:
@@ -138,9 +147,15 @@ class Tier:
         """Whether any replica takes a request now."""
         return any(replica.usable(now) for replica in self.replicas.values())
 
-    def choose(self, now: float, tried: frozenset[str] = frozenset()) -> Replica | None:
-        """The usable replica with the least in flight, one that was not tried if possible."""
-        usable = [replica for replica in self.replicas.values() if replica.usable(now)]
+    def has_room(self, now: float) -> bool:
+        """Whether any replica takes one more of the requests that wait."""
+        return any(replica.takes(now, waiting=True) for replica in self.replicas.values())
+
+    def choose(
+        self, now: float, tried: frozenset[str] = frozenset(), waiting: bool = False
+    ) -> Replica | None:
+        """The replica with room and the least in flight, one that was not tried if possible."""
+        usable = [replica for replica in self.replicas.values() if replica.takes(now, waiting)]
         if not usable:
             return None
         fresh = [replica for replica in usable if replica.name not in tried] or usable

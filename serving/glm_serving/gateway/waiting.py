@@ -64,6 +64,7 @@ class Wait:
         queue, remaining = self._pool.queue, self.remaining_seconds()
         if self._pool.tier.asleep:
             queue.start.asked()
+        self._pool.cold |= not self._pool.tier.serving(self._clock())
         if remaining <= 0:
             raise self._refusal(HOLD_TIMEOUT)
         self._check_estimate(remaining)
@@ -72,7 +73,7 @@ class Wait:
             self._check_place()
         self.entered = True
         self._since = self._clock()
-        queue.add(self, self._since - self.seconds)
+        queue.add(self, self._since - (time.monotonic() - self._exchange.began))
         self._timer = asyncio.get_running_loop().call_later(remaining, self._expired)
 
     def remaining_seconds(self) -> float:
