@@ -9,31 +9,14 @@ import pytest
 
 from gateway_fakes import (
     Engine,
-    Running,
     answer,
     chat,
-    config,
     engines,
-    eventually,
     run,
     running,
     shorter,
 )
-from glm_serving.gateway.config import Config
-
-
-def limited(held: int = 512, timeout: float = 300) -> Config:
-    base = config()
-    tiers = {
-        name: msgspec.structs.replace(tier, hold_timeout_seconds=timeout)
-        for name, tier in base.tiers.items()
-    }
-    limits = msgspec.structs.replace(base.limits, max_held_requests=held)
-    return msgspec.structs.replace(base, tiers=tiers, limits=limits)
-
-
-async def held(gateway: Running, count: int) -> None:
-    await eventually(lambda: gateway.gateway.held == count, f"{count} requests are held")
+from gateway_holding import held, learnt, limited
 
 
 def test_held_requests_are_released_when_a_replica_becomes_ready() -> None:
@@ -138,16 +121,6 @@ def test_a_tier_that_is_removed_answers_what_waits_for_it() -> None:
             assert (got.status, got.error["code"]) == (503, "TierRemoved")
 
     run(scenario())
-
-
-def learnt(gateway: Running, seconds: float) -> None:
-    """Let the gateway have seen flash start in so many seconds."""
-    start, clock = gateway.gateway.pools["flash"].queue.start, gateway.gateway.clock
-    ages = iter((clock(), clock() + seconds))
-    start._clock = lambda: next(ages)
-    start.asked()
-    start.served()
-    start._clock = clock
 
 
 def test_a_start_that_outlasts_the_request_is_told_at_once() -> None:

@@ -34,6 +34,12 @@ def test_the_agreed_state_is_understood() -> None:
     assert report.tiers["flagship"].routable == {"vision-flagship-5f2a9c1e-0"}
 
 
+def test_who_was_told_to_come_again_is_wanted_like_who_is_held() -> None:
+    flash = STATE["tiers"]["flash"] | {"expected": 2}
+    told = STATE | {"tiers": {"flash": flash}}
+    assert parse_state(told).tiers["flash"].held == flash["held"] + 2
+
+
 @pytest.mark.parametrize(
     "broken",
     [

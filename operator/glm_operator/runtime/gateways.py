@@ -78,7 +78,9 @@ def _tier(raw: Mapping[str, Any]) -> GatewayTier:
     replicas = raw["replicas"]
     return GatewayTier(
         arrivals=int(raw["arrivals"]),
-        held=int(raw["held"]),
+        # Who was told to come again waits as well, though not on a connection; a gateway of an
+        # earlier version does not count them.
+        held=int(raw["held"]) + int(raw.get("expected", 0)),
         in_flight=int(raw["inFlight"]),
         replicas={name: int(one["inFlight"]) for name, one in replicas.items()},
         routable=frozenset(name for name, one in replicas.items() if one["routable"]),

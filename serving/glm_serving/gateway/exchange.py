@@ -62,10 +62,12 @@ class Exchange:
         self._gateway = gateway
         self._client = client
         self.head = head
-        self._dialect = dialects.of(head.path)
+        self.dialect = dialects.of(head.path)
         self._clock = gateway.clock
         self._attempt: Attempt | None = None
         self._wait: Wait | None = None
+        self._waits_since: float | None = None
+        """Since when a request waits that comes again; None: it comes for the first time."""
         self._tries = Tries()
         self._stopwatch = Stopwatch(self._clock())
         self._renewed = False
@@ -111,7 +113,7 @@ class Exchange:
             self.refuse(refusal)
             return
         self._pool = self._gateway.pools[self.decision.tier]
-        self._pool.tier.arrived(self.facts)
+        self._waits_since = self._pool.came(self.head, self.body, self.facts)
         if self.decision.hold:
             self._hold()
         else:
@@ -143,7 +145,7 @@ class Exchange:
     def _hold(self) -> None:
         assert self._pool is not None
         if self._wait is None:
-            self._wait = Wait(self, self._pool, self._clock)
+            self._wait = Wait(self, self._pool, self._clock, self._waits_since)
         try:
             self._wait.enter()
         except Refusal as refusal:
@@ -254,7 +256,7 @@ class Exchange:
         rest = self._events.rest() if self._events is not None else b""
         if rest:
             self._client.write(rest)
-        if self._events is not None and not self._tail.has_any(self._dialect.ends):
+        if self._events is not None and not self._tail.has_any(self.dialect.ends):
             # Without a length nothing else tells a stream that was cut off between two events.
             self._break(STREAM_BROKEN)
             return
@@ -287,7 +289,7 @@ class Exchange:
         """End an answer that has begun so that nobody takes it for complete."""
         self.error = reason
         if self._events is not None and not self._events.mid_event:
-            self._client.write(self._dialect.event(Refusal(reason), self._events.events))
+            self._client.write(self.dialect.event(Refusal(reason), self._events.events))
         self._close_attempt()
         self._finish()
         self._client.cut()
@@ -301,7 +303,8 @@ class Exchange:
         self._gateway.metrics.aborts.add((self.tier, self.phase.value))
         self.error = CLIENT_CLOSED
         self.status = self.status or CLIENT_CLOSED.status
-        self._stop_waiting()
+        if self._wait is not None:
+            self._wait.abandon()
         self._close_attempt()
         self._finish()
 
@@ -365,7 +368,7 @@ class Exchange:
         self._client.refuse(refusal, headers)
 
     def _own_headers(self) -> dict[bytes, bytes]:
-        headers = self._dialect.headers(self.request_id)
+        headers = self.dialect.headers(self.request_id)
         if self.decision is not None:
             headers[b"x-glm-tier"] = self.decision.tier.encode()
             headers[b"x-glm-decision"] = self.decision.reason.name.encode()
@@ -391,9 +394,9 @@ class Exchange:
         if phase is not Phase.RELAYING or self.status != 200 or self.facts is None:
             return None
         events = self._events.events if self._events is not None else 0
-        return self._tail.usage(self._dialect.counts) or usage.estimated(
+        return self._tail.usage(self.dialect.counts) or usage.estimated(
             self.facts.prompt_tokens,
             events,
-            self._dialect.opening_events,
+            self.dialect.opening_events,
             self._client.sent_bytes,
         )

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from glm_serving.gateway.coldstart import ColdStart
 from glm_serving.gateway.config import Limits
+from glm_serving.gateway.places import Places
 
 KEY_SHARE = 2
 """Where there are several keys, one fills at most this part of a queue: a half."""
@@ -84,6 +85,7 @@ class HoldQueue:
         """Everything that waits, in sum."""
         self.bounds = Bounds()
         self.start = ColdStart(clock)
+        self.places = Places(clock)
 
     def __len__(self) -> int:
         return len(self._order)

@@ -6,10 +6,14 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from glm_serving.gateway.bodies import Body
 from glm_serving.gateway.breaker import Random
 from glm_serving.gateway.config import Address, TierConfig, address_of
+from glm_serving.gateway.facts import Facts
 from glm_serving.gateway.holding import Bounds, HoldQueue
+from glm_serving.gateway.http import RequestHead
 from glm_serving.gateway.limits import Timings
+from glm_serving.gateway.places import identity, is_retry
 from glm_serving.gateway.upstreams import Replica, Tier
 
 LOOK_SECONDS = 0.25
@@ -33,6 +37,15 @@ class Pool:
     """Requests wait because no replica serves: the first that does begins slowly."""
     release_timer: asyncio.Handle | None = None
     """The next look whether a replica has room for what waits."""
+
+    def came(self, head: RequestHead, body: Body, facts: Facts) -> float | None:
+        """Count a request, unless it waited before; then returns since when it waits."""
+        if is_retry(head):
+            since = self.queue.places.take(identity("", body))
+            if since is not None:
+                return since
+        self.tier.arrived(facts)
+        return None
 
     def choose(self, now: float, tried: frozenset[str], released: bool) -> Replica | None:
         """A replica for one request: what waits goes first, and what it `released` in order."""

@@ -64,6 +64,8 @@ class TierReport(msgspec.Struct, rename="camel"):
     completion_tokens: int
     """Of the answers so far."""
     held_work: HeldReport
+    expected: int = 0
+    """Requests that were told to come again and are not back yet: the tier is wanted for them."""
 
 
 class LimitsReport(msgspec.Struct, rename="camel"):
@@ -130,6 +132,7 @@ def _tier_report(gateway: Gateway, pool: Pool) -> TierReport:
         arrived_image_tokens=tier.arrived_image_tokens,
         completion_tokens=round(gateway.metrics.tokens.sum((tier.name, "completion"))),
         held_work=_held_report(queue),
+        expected=queue.places.expected(),
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from glm_serving.gateway.errors import Refusal
 from glm_serving.gateway.holding import Weight
 from glm_serving.gateway.http import read_timeout_of
+from glm_serving.gateway.places import identity
 from glm_serving.gateway.reasons import (
     HOLD_QUEUE_FULL,
     HOLD_TIMEOUT,
@@ -33,11 +34,16 @@ class Wait:
     A request whose replica failed may enter again: it keeps its age, and so its place.
     """
 
-    def __init__(self, exchange: Exchange, pool: Pool, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, exchange: Exchange, pool: Pool, clock: Callable[[], float], since: float | None
+    ) -> None:
         self._exchange = exchange
         self._pool = pool
         self._clock = clock
-        self._since = 0.0
+        age = time.monotonic() - exchange.began
+        self._since = clock() - age if since is None else since
+        """When it arrived for the first time, which settles its place."""
+        self._entered_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._read_timeout = read_timeout_of(exchange.head)
         facts = exchange.facts
@@ -72,8 +78,8 @@ class Wait:
         if not self.entered:
             self._check_place()
         self.entered = True
-        self._since = self._clock()
-        queue.add(self, self._since - (time.monotonic() - self._exchange.began))
+        self._entered_at = self._clock()
+        queue.add(self, self._since)
         self._timer = asyncio.get_running_loop().call_later(remaining, self._expired)
 
     def remaining_seconds(self) -> float:
@@ -103,7 +109,7 @@ class Wait:
 
     def _refusal(self, reason: ErrorReason, message: str = "") -> Refusal:
         start, tier = self._pool.queue.start, self._pool.tier
-        return Refusal(
+        refusal = Refusal(
             reason,
             message,
             wait_seconds=start.estimate_seconds(),
@@ -111,6 +117,12 @@ class Wait:
             if tier.asleep
             else tier.rest_seconds(self._clock()),
         )
+        self._keep_place(refusal.retry_after(self._exchange.dialect.max_retry_after_seconds))
+        return refusal
+
+    def _keep_place(self, told_seconds: float | None) -> None:
+        request = identity(self.key, self._exchange.body)
+        self._pool.queue.places.keep(request, self._since, told_seconds)
 
     def _expired(self) -> None:
         self._exchange.refuse(self._refusal(HOLD_TIMEOUT))
@@ -127,4 +139,10 @@ class Wait:
         self._timer.cancel()
         self._timer = None
         self._pool.queue.remove(self)
-        self.seconds += self._clock() - self._since
+        self.seconds += self._clock() - self._entered_at
+
+    def abandon(self) -> None:
+        """The client left: its package may send the request again."""
+        if self._timer is not None:
+            self._keep_place(None)
+            self.leave()
