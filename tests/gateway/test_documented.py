@@ -37,12 +37,17 @@ def test_every_task_is_documented_with_its_lead() -> None:
 
 @pytest.mark.parametrize(
     ("prefix", "kind"),
-    [("", config.Config), ("tiers.*.", config.TierConfig), ("limits.", config.Limits)],
+    [
+        ("", config.Config),
+        ("tiers.*.", config.TierConfig),
+        ("limits.", config.Limits),
+        ("auth.", config.Auth),
+    ],
 )
 def test_every_key_of_the_configuration_is_documented(prefix: str, kind: type) -> None:
     keys = {f"{prefix}{field.encode_name}" for field in msgspec.structs.fields(kind)}
     documented = set(re.findall(r"`([\w.*]+)`", PAGE))
-    assert keys - {"limits"} <= documented
+    assert keys - {"limits", "auth"} <= documented
 
 
 def test_every_metric_is_documented() -> None:

@@ -275,6 +275,21 @@ BODY_TOO_LARGE = _error("BodyTooLarge", "The body is larger than `maxBodyBytes`.
 UNSUPPORTED_ENCODING = _error(
     "UnsupportedEncoding", "The body is compressed or is not application/json."
 )
+INVALID_API_KEY = _error("InvalidAPIKey", "The request has no valid API key.")
+TIER_NOT_PERMITTED = _error(
+    "TierNotPermitted", "The API key may not use any tier that could serve this."
+)
+REQUEST_LIMIT_REACHED = _error(
+    "RequestLimitReached", "The requests per minute of the API key are spent."
+)
+TOKEN_LIMIT_REACHED = _error("TokenLimitReached", "The tokens per minute of the API key are spent.")
+IN_FLIGHT_LIMIT_REACHED = _error(
+    "InFlightLimitReached", "The API key has as many requests running as it may."
+)
+REQUEST_OVER_TOKEN_LIMIT = _error(
+    "RequestOverTokenLimit", "The request alone is over the tokens per minute of the API key."
+)
+KEYS_NOT_READ = _error("APIKeysNotRead", "The API keys of this gateway could not be read yet.")
 HEADERS_TOO_LARGE = _error(
     "HeadersTooLarge", "The head of the request has too many bytes or lines."
 )

@@ -89,6 +89,7 @@ def _entry(exchange: Exchange) -> Entry:
     entry.replica, entry.attempts = exchange.replica_name, exchange.attempts
     entry.session = session_of(exchange.head)
     entry.trace = trace_of(exchange.head)
+    entry.key, entry.team = exchange.head.key.name, exchange.head.key.team
     if exchange.held_seconds is not None:
         entry.held_milliseconds = round(exchange.held_seconds * 1000)
     entry.total_milliseconds = round((time.monotonic() - exchange.began) * 1000)

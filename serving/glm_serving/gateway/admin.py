@@ -54,6 +54,8 @@ class Admin:
 
     def _ready(self) -> Page:
         why = "shutting down" if self._gateway.draining else self._not_ready()
+        if self._gateway.guard.waiting:
+            why = why or "the API keys are not read"
         return Page(503, _TEXT, why.encode() + b"\n") if why else Page(200, _TEXT, b"ok\n")
 
     def _state(self) -> Page:

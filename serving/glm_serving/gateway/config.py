@@ -61,6 +61,20 @@ class Limits(msgspec.Struct, frozen=True, rename="camel"):
     """From the end of a request to the end of its answer."""
 
 
+class Auth(msgspec.Struct, frozen=True, rename="camel"):
+    """Where the API keys of clients are. With neither, anyone may come."""
+
+    keys_file: str = ""
+    """Path of a keys file; a relative one begins at the configuration's folder."""
+    api_keys_secret: str = ""
+    """Name of a Secret beside the ConfigMap; with Kubernetes only."""
+
+    @property
+    def required(self) -> bool:
+        """Whether clients need a key."""
+        return bool(self.keys_file or self.api_keys_secret)
+
+
 class Config(msgspec.Struct, frozen=True, rename="camel"):
     """The whole file. Unknown keys are ignored, so that a newer operator may write more."""
 
@@ -73,6 +87,7 @@ class Config(msgspec.Struct, frozen=True, rename="camel"):
     aliases: dict[str, str] = {}
     quality_tolerance_points: float = 5
     limits: Limits = Limits()
+    auth: Auth = Auth()
 
 
 _decoder = msgspec.json.Decoder(Config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from glm_serving.gateway.reasons import ErrorReason
@@ -39,4 +40,4 @@ class Refusal(Exception):
         if self.wait_seconds is None and self.reason.status not in {429, 503}:
             return None
         seconds = self._retry_seconds if self.wait_seconds is None else self.wait_seconds
-        return max(1, min(most, round(seconds)))
+        return max(1, min(most, math.ceil(seconds)))

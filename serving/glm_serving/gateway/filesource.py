@@ -12,15 +12,15 @@ from glm_serving.gateway.errors import ConfigError
 
 log = logging.getLogger("glm_gateway")
 
-_Stamp = tuple[int, int, int]
+Stamp = tuple[int, int, int]
 
 
 class FileSource:
     """Watches one file by its time stamp, which also sees a ConfigMap volume being replaced."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._seen: _Stamp | None = None
+        self.path = path
+        self._seen: Stamp | None = None
 
     def read(self) -> Config:
         """The configuration in the file.
@@ -28,11 +28,11 @@ class FileSource:
         Raises:
             ConfigError: the file cannot be read or used.
         """
-        self._seen = self._stamp()
+        self._seen = stamp_of(self.path)
         try:
-            return parse(self._path.read_bytes())
+            return parse(self.path.read_bytes())
         except OSError as error:
-            raise ConfigError(f"{self._path} cannot be read: {error.strerror}") from error
+            raise ConfigError(f"{self.path} cannot be read: {error.strerror}") from error
 
     async def follow(
         self,
@@ -43,19 +43,21 @@ class FileSource:
         """Look every `seconds` and hand over each new configuration; a bad one changes nothing."""
         while True:
             await asyncio.sleep(seconds)
-            if self._stamp() == self._seen:
+            if stamp_of(self.path) == self._seen:
                 continue
             try:
                 config = self.read()
             except ConfigError as error:
                 refused(error)
             else:
-                log.info("configuration of generation %d from %s", config.generation, self._path)
+                log.info("configuration of generation %d from %s", config.generation, self.path)
                 apply(config)
 
-    def _stamp(self) -> _Stamp | None:
-        try:
-            status = self._path.stat()
-        except OSError:
-            return None
-        return status.st_mtime_ns, status.st_size, status.st_ino
+
+def stamp_of(path: Path) -> Stamp | None:
+    """What changes when a file does; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -21,8 +21,10 @@ from glm_serving.gateway.errors import Refusal
 from glm_serving.gateway.exchange import Exchange
 from glm_serving.gateway.facts import Facts
 from glm_serving.gateway.gauges import add_gauges
+from glm_serving.gateway.guard import Guard
 from glm_serving.gateway.holding import Bounds
 from glm_serving.gateway.http import RequestHead, request_id_of
+from glm_serving.gateway.keys import Entries
 from glm_serving.gateway.limits import ByteBudget, RetryBudget, Timings
 from glm_serving.gateway.metrics import Metrics
 from glm_serving.gateway.poison import RefusedBodies
@@ -61,6 +63,7 @@ class Gateway:
         """The process is stopping: not ready, and every answer ends its connection."""
         self.pod = pod or os.environ.get("POD_NAME") or os.uname().nodename
         self._started = time.monotonic()
+        self.guard = Guard(config.auth)
         self._bytes = ByteBudget(config.limits.max_in_flight_bytes)
         self._retries = RetryBudget()
         self.refused_bodies = RefusedBodies()
@@ -77,6 +80,7 @@ class Gateway:
     def apply(self, config: Config) -> None:
         """Take over a configuration. Connections, counters and what runs are untouched."""
         self.config = config
+        self.guard.configure(config.auth)
         self._policy = policy_of(config)
         self._bytes.limit = config.limits.max_in_flight_bytes
         for pool in self.pools.configure(config.tiers, Bounds.of(config.limits)):
@@ -89,15 +93,26 @@ class Gateway:
         """Take over the ready endpoints of every watched service, service -> name -> address."""
         self.pools.set_service_endpoints(endpoints)
 
+    def take_keys(self, entries: Entries | None) -> None:
+        """Take over the API keys that were read; None: nothing is new."""
+        if entries is None:
+            return
+        for trouble in entries.troubles:
+            log.error("API keys: %s", trouble)
+            self.metrics.config_errors.add()
+        self.guard.set_keys(entries.ring)
+
     # --- judging
 
     def admit(self, connection: ClientConnection, head: RequestHead) -> int:
-        """Check path, method and encoding; returns the bytes the body may have.
+        """Check path, method, key and encoding; returns the bytes the body may have.
 
         Raises:
-            Refusal: the gateway does not serve this.
+            Refusal: the gateway does not serve this, or not to this client.
         """
-        if routes.of(head).read is None:
+        route = routes.of(head)
+        head.key = self.guard.identify(head)
+        if route.read is None:
             return 0
         coding = head.text(b"content-encoding").lower()
         media = head.text(b"content-type").partition(";")[0].strip().lower()
@@ -129,7 +144,9 @@ class Gateway:
         """Run a request whose body is read."""
         self.metrics.bytes.add(("received",), len(body))
         request_id = request_id_of(head)
-        if routes.of(head).read is None:
+        route = routes.of(head)
+        head.key = self.guard.identify(head)
+        if route.read is None:
             self.give_bytes(len(body))
             self._answer_models(connection, head, request_id)
             return

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 import httptools
 
 from glm_serving.gateway.errors import Refusal
+from glm_serving.gateway.keys import ANYONE, Key
 from glm_serving.gateway.limits import MAX_HEADERS
 from glm_serving.gateway.reasons import HEADERS_TOO_LARGE, INVALID_REQUEST
 
 _READ = frozenset(
     {
         b"accept",
+        b"authorization",
         b"connection",
         b"content-encoding",
         b"content-length",
@@ -28,6 +30,7 @@ _READ = frozenset(
         b"tracestate",
         b"transfer-encoding",
         b"user-agent",
+        b"x-api-key",
         b"x-glm-session",
         b"x-glm-task",
         b"x-glm-tier",
@@ -59,6 +62,8 @@ class RequestHead:
     keep_alive: bool = True
     chunks_allowed: bool = True
     """HTTP/1.1 or later: the answer may be chunked."""
+    key: Key = ANYONE
+    """Whose request it is; set when it is let in."""
 
     def text(self, name: bytes) -> str:
         """A header's value, empty when it is not there."""

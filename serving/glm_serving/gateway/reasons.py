@@ -94,6 +94,28 @@ BODY_TOO_LARGE = _error("BodyTooLarge", 413, INVALID, "The body is larger than `
 UNSUPPORTED_ENCODING = _error(
     "UnsupportedEncoding", 415, INVALID, "The body is compressed or is not application/json."
 )
+INVALID_API_KEY = _error("InvalidAPIKey", 401, INVALID, "The request has no valid API key.")
+TIER_NOT_PERMITTED = _error(
+    "TierNotPermitted", 403, INVALID, "The API key may not use any tier that could serve this."
+)
+REQUEST_LIMIT_REACHED = _error(
+    "RequestLimitReached", 429, OVER_LIMIT, "The requests per minute of the API key are spent."
+)
+TOKEN_LIMIT_REACHED = _error(
+    "TokenLimitReached", 429, OVER_LIMIT, "The tokens per minute of the API key are spent."
+)
+IN_FLIGHT_LIMIT_REACHED = _error(
+    "InFlightLimitReached", 429, OVER_LIMIT, "The API key has as many requests running as it may."
+)
+REQUEST_OVER_TOKEN_LIMIT = _error(
+    "RequestOverTokenLimit",
+    400,
+    INVALID,
+    "The request alone is over the tokens per minute of the API key.",
+)
+KEYS_NOT_READ = _error(
+    "APIKeysNotRead", 503, SERVER, "The API keys of this gateway could not be read yet."
+)
 HEADERS_TOO_LARGE = _error(
     "HeadersTooLarge", 431, INVALID, "The head of the request has too many bytes or lines."
 )

@@ -18,6 +18,8 @@ from glm_serving.gateway.config import Config
 from glm_serving.gateway.errors import ConfigError
 from glm_serving.gateway.filesource import FileSource
 from glm_serving.gateway.gateway import Gateway
+from glm_serving.gateway.keys import Entries
+from glm_serving.gateway.keysfile import KeysFile
 from glm_serving.gateway.limits import Timings
 
 log = logging.getLogger("glm_gateway")
@@ -52,24 +54,45 @@ class Source(Protocol):
 
 
 class StaticSource:
-    """A file with static endpoints."""
+    """A file with static endpoints, and the keys file that it names."""
 
     def __init__(self, file: FileSource, poll_seconds: float = 1.0) -> None:
         self._file = file
+        self._keys = KeysFile(file.path.parent)
         self._poll_seconds = poll_seconds
+        self._first_keys: Entries | None = None
 
     async def first(self) -> Config:
-        """Read the file; a bad one ends the process."""
-        return self._file.read()
+        """Read the files; a bad one ends the process."""
+        config = self._file.read()
+        self._first_keys = self._keys.first(config.auth)
+        return config
 
     async def follow(self, gateway: Gateway) -> None:
-        """Read it again when it changes."""
+        """Read them again when they change."""
 
         def refused(error: ConfigError) -> None:
             log.error("the changed configuration is not used: %s", error)
             gateway.metrics.config_errors.add()
 
-        await self._file.follow(gateway.apply, refused, self._poll_seconds)
+        def look_at_keys() -> None:
+            try:
+                gateway.take_keys(self._keys.changed(gateway.config.auth))
+            except ConfigError as error:
+                refused(error)
+
+        def apply(config: Config) -> None:
+            gateway.apply(config)
+            look_at_keys()
+
+        async def follow_keys() -> None:
+            while True:
+                await asyncio.sleep(self._poll_seconds)
+                look_at_keys()
+
+        gateway.take_keys(self._first_keys)
+        file = self._file.follow(apply, refused, self._poll_seconds)
+        await asyncio.gather(file, follow_keys())
 
     def not_ready(self) -> str:
         """Static endpoints are known at once."""

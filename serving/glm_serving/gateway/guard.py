@@ -1,0 +1,71 @@
+"""Who may come in: the key of a request, before its body is read."""
+
+from __future__ import annotations
+
+from glm_serving.gateway.config import Auth
+from glm_serving.gateway.errors import Refusal
+from glm_serving.gateway.http import RequestHead
+from glm_serving.gateway.keys import ANYONE, Key, KeyRing
+from glm_serving.gateway.reasons import INVALID_API_KEY, KEYS_NOT_READ
+
+_SCHEME = b"bearer "
+_ASK = {b"www-authenticate": b"Bearer"}
+
+
+class Guard:
+    """Knows the keys of the present configuration.
+
+    While they are asked for and were never read, nobody comes in.
+    """
+
+    def __init__(self, auth: Auth) -> None:
+        self._auth = auth
+        self._ring: KeyRing | None = None
+
+    def configure(self, auth: Auth) -> None:
+        """Take over where the keys are; those that were read last stay until others are read."""
+        self._auth = auth
+        if not auth.required:
+            self._ring = None
+
+    def set_keys(self, ring: KeyRing | None) -> None:
+        """Take over the keys that were read; None: what held them is gone."""
+        self._ring = ring
+
+    @property
+    def waiting(self) -> bool:
+        """Whether keys are asked for and none were read."""
+        return self._auth.required and self._ring is None
+
+    def identify(self, head: RequestHead) -> Key:
+        """The key of a request.
+
+        Raises:
+            Refusal: it has none that is known, or the keys are not read.
+        """
+        if not self._auth.required:
+            return ANYONE
+        if self._ring is None:
+            raise Refusal(KEYS_NOT_READ)
+        key = self._ring.find(_presented(head))
+        if key is None:
+            raise _no_key("the API key is not known: ask for one of this gateway")
+        return key
+
+
+def _presented(head: RequestHead) -> bytes:
+    """The key in the headers, as the openai package sends it or as the anthropic package does."""
+    own = head.headers.get(b"x-api-key", b"")
+    authorization = head.headers.get(b"authorization", b"")
+    bearer = b""
+    if authorization[: len(_SCHEME)].lower() == _SCHEME:
+        bearer = authorization[len(_SCHEME) :].strip()
+    if own and bearer and own != bearer:
+        raise _no_key("authorization and x-api-key differ: send one of them")
+    if not own and not bearer:
+        raise _no_key("no API key: send authorization: Bearer <key>, or x-api-key: <key>")
+    return own or bearer
+
+
+def _no_key(message: str) -> Refusal:
+    return Refusal(INVALID_API_KEY, message, headers=_ASK)
