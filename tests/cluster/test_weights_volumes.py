@@ -244,8 +244,9 @@ def room(cluster: LocalCluster, api: ApiServer) -> Room:
 def test_a_job_brings_a_copy_that_replicas_read_and_cannot_change(room: Room) -> None:
     room.ready()
     assert room.run(WRITE_COPY).phase is JobPhase.DONE
-    tries = "touch /weights/new; rm /weights/model.safetensors"
-    told = room.told(room.replica(f"cat /weights/model.safetensors; ls /weights; {tries} 2>&1"))
+    # In one stream: the kubelet puts the lines of two into the order in which it sees them.
+    tries = "{ touch /weights/new; rm /weights/model.safetensors; } 2>&1"
+    told = room.told(room.replica(f"cat /weights/model.safetensors; ls /weights; {tries}"))
     assert told[:2] == ["weights", "model.safetensors"]
     assert [line.rpartition(": ")[2] for line in told[2:]] == ["Read-only file system"] * 2
 
