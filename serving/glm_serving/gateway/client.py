@@ -88,7 +88,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._deadline: float | None = None
         self._stalled_since: float | None = None
         self._chunked_answer = False
-        self._unsent_head = b""
+        self._held_back = b""
+        """Bytes of the answer that leave together with the next ones."""
         self._unsent = 0
         """Bytes that waited at the last look at a connection that is over."""
         self._close_after = False
@@ -228,27 +229,28 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._close_after |= not self._head.keep_alive or self._service.draining
         if self._close_after:
             headers[b"connection"] = b"close"
-        self._unsent_head = response_head(status, headers)
-        if not more:
-            self._transport.write(self._unsent_head)
-            self._unsent_head = b""
+        self._send(response_head(status, headers), more)
 
-    def write(self, data: bytes) -> None:
-        """Write some of the body."""
+    def write(self, data: bytes, more: bool = False) -> None:
+        """Write some of the body; with `more` the end follows at once, and both leave together."""
         self.sent_bytes += len(data)
         if self._chunked_answer:
             data = b"%x\r\n%s\r\n" % (len(data), data)
-        if self._unsent_head:
-            data, self._unsent_head = self._unsent_head + data, b""
-        self._transport.write(data)
+        self._send(data, more)
+
+    def _send(self, data: bytes, more: bool = False) -> None:
+        """Each write wakes the client: what leaves together costs one."""
+        if self._held_back:
+            data, self._held_back = self._held_back + data, b""
+        if more:
+            self._held_back = data
+        elif data:
+            self._transport.write(data)
 
     def end(self) -> None:
         """The answer is complete: go on with the next request, or close."""
         self.answerer = None
-        last = b"0\r\n\r\n" if self._chunked_answer else b""
-        if last or self._unsent_head:
-            self._transport.write(self._unsent_head + last)
-            self._unsent_head = b""
+        self._send(b"0\r\n\r\n" if self._chunked_answer else b"")
         if self._close_after:
             self._close_gently()
             return
@@ -266,6 +268,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         """End the connection in the middle of an answer, so that it cannot pass for complete."""
         self.answerer = None
         self._reading = _Reading.WASTE
+        self._send(b"")
         # Closing sends what waits first, and would wait for a client that never reads.
         self._await_reader(self._transport.get_write_buffer_size())
         self._transport.close()

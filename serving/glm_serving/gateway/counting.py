@@ -114,7 +114,7 @@ class TokenCount:
         if status != 200 and not 400 <= status < 500:
             self._answer_estimate()
 
-    def upstream_body(self, data: bytes) -> None:
+    def upstream_body(self, data: bytes, last: bool) -> None:
         """Collect the answer."""
         self._answer += data
         if len(self._answer) > MAX_ANSWER_BYTES:

@@ -213,7 +213,7 @@ class Exchange:
         else:
             self._answer = status, headers
 
-    def upstream_body(self, data: bytes) -> None:
+    def upstream_body(self, data: bytes, last: bool) -> None:
         """Pass on some bytes."""
         if self.phase is Phase.WAITING and not self._begin_answer(data):
             return
@@ -221,7 +221,7 @@ class Exchange:
         if self._events is not None:
             data = self._events.push(data)
         if data:
-            self._client.write(data)
+            self._client.write(data, more=last)
 
     def _begin_answer(self, data: bytes) -> bool:
         """Start the client's answer with its first bytes; False when they tell of a dead engine."""

@@ -25,8 +25,8 @@ class Receiver(Protocol):
     def upstream_head(self, status: int, headers: dict[bytes, bytes]) -> None:
         """Status and kept headers are there."""
 
-    def upstream_body(self, data: bytes) -> None:
-        """Some bytes of the body are there."""
+    def upstream_body(self, data: bytes, last: bool) -> None:
+        """Some bytes of the body are there; after the last ones the end follows at once."""
 
     def upstream_end(self) -> None:
         """The response is complete; the connection is no longer the receiver's."""
@@ -54,6 +54,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_transport",
         "_uses",
         "idle_since",
+        "on_body",
     )
 
     def __init__(self, replica: Replica) -> None:
@@ -61,6 +62,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._replica = replica
         self._address = replica.address
         self._receiver: Receiver | None = None
+        self._pieces: list[bytes] = []
+        # Parser callback, once for each chunk of a stream: a method of ours would cost more.
+        self.on_body = self._pieces.append
         self._parser = httptools.HttpResponseParser(self)
         self._uses = 0
         self._paused = False
@@ -70,7 +74,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _reset(self) -> None:
         self._status = 0
         self._headers: dict[bytes, bytes] = {}
-        self._pieces: list[bytes] = []
+        self._pieces.clear()
         self._complete = False
         self._framed = False
         self._keep_alive = False
@@ -130,8 +134,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._status and not had_head:
             receiver.upstream_head(self._status, self._headers)
         if self._pieces and self._receiver is receiver:
-            pieces, self._pieces = self._pieces, []
-            receiver.upstream_body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+            self._pieces.clear()
+            receiver.upstream_body(body, self._complete)
         if self._complete and self._receiver is receiver:
             self._finish(receiver)
 
@@ -190,10 +195,6 @@ class UpstreamConnection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status >= 200:
             self._status = status
-
-    def on_body(self, data: bytes) -> None:
-        """Parser callback."""
-        self._pieces.append(data)
 
     def on_message_complete(self) -> None:
         """Parser callback; informational responses end here too."""
