@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
+from gateway_wires import Wire, receive
 from glm_serving.gateway.client import ClientConnection, Service
 from glm_serving.gateway.limits import Timings
 
 REQUEST = b"GET /v1/models HTTP/1.1\r\nhost: g\r\n\r\n"
 EVENT = b"data: {}\n\n"
-
-
-class _Transport(asyncio.Transport):
-    def __init__(self) -> None:
-        super().__init__()
-        self.writes: list[bytes] = []
-
-    def write(self, data: Any) -> None:
-        self.writes.append(bytes(data))
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        pass
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def close(self) -> None:
-        pass
 
 
 class _Gateway:
@@ -53,11 +36,10 @@ class _Gateway:
 
 async def _answered(answer: Callable[[ClientConnection], None]) -> list[bytes]:
     """The writes of an answer to one request."""
-    transport = _Transport()
+    transport = Wire()
     connection = ClientConnection(cast(Service, _Gateway()))
     connection.connection_made(transport)
-    connection.get_buffer(-1)[: len(REQUEST)] = REQUEST
-    connection.buffer_updated(len(REQUEST))
+    receive(connection, REQUEST)
     answer(connection)
     return transport.writes
 

@@ -7,11 +7,14 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from glm_dev.bench.proxies import BenchError
+from glm_dev.bench.proxies import KEY, BenchError
 
 MEGABYTE = 1_000_000
 WORDS = "How do I drain a node?"
-_HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: b\r\ncontent-type: application/json\r\n"
+_HEAD = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nhost: b\r\ncontent-type: application/json\r\n"
+    b"authorization: Bearer %s\r\n" % KEY.encode()
+)
 
 
 @dataclass(frozen=True, slots=True)

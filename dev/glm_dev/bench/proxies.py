@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import shutil
 import signal
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from glm_dev.bench import router
 
@@ -22,6 +24,8 @@ PROXY_CORE = 0
 START_SECONDS = 30.0
 STREAMS = 4096
 """Requests at once that every proxy is told to let through."""
+KEY = "bench"
+"""The API key that every request has; only the gateway looks at it."""
 _OWN_CLOCK = 2
 """Low bits of a clock's id in Linux: the CPU time of a whole process, ended threads included."""
 _FORGET_PEAK = "5"
@@ -114,12 +118,26 @@ def free_port() -> int:
 
 
 def _gateway_command(folder: Path, port: int, upstream: int) -> list[str]:
-    endpoint = {"name": "mock", "url": f"http://127.0.0.1:{upstream}"}
-    tier = {"model": "glm-4.6v-flash", "contextTokens": 131072, "endpoints": [endpoint]}
-    (folder / "config.json").write_text(json.dumps({"version": 1, "tiers": {"flash": tier}}))
+    """With two tiers to choose from, and a key with every kind of limit."""
+    (folder / "keys.json").write_text(json.dumps({"bench": _key_entry()}))
+    (folder / "config.json").write_text(json.dumps(_gateway_config(upstream)))
     ports = ("--port", str(port), "--admin-port", "0", "--host", "127.0.0.1")
     program = (sys.executable, "-m", "glm_serving.gateway.cli", "--shutdown-delay", "0")
     return [*program, "--config", str(folder / "config.json"), *ports]
+
+
+def _gateway_config(upstream: int) -> dict[str, Any]:
+    endpoint = {"name": "mock", "url": f"http://127.0.0.1:{upstream}"}
+    tier = {"contextTokens": 131072, "endpoints": [endpoint]}
+    models = {"flagship": "glm-4.6v", "flash": "glm-4.6v-flash"}
+    tiers = {name: {"model": model, **tier} for name, model in models.items()}
+    return {"version": 1, "auth": {"keysFile": "keys.json"}, "tiers": tiers}
+
+
+def _key_entry() -> dict[str, Any]:
+    most = 1_000_000_000
+    limits = {"requestsPerMinute": most, "tokensPerMinute": most, "maxInFlight": most}
+    return {"sha256": hashlib.sha256(KEY.encode()).hexdigest(), "team": "bench", **limits}
 
 
 def _router_command(python: Path, port: int, upstream: int) -> list[str]:
