@@ -16,6 +16,7 @@ from glm_dev.bench.proxies import BenchError
 Engine = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 CASE = Case("burst", "stream", load.stream(3, 0), 2, 5, bar=0.25)
+ONE_WRITE = Case("one write", "stream", load.stream(3, None), 1, 2)
 
 
 async def _ask(engine: Engine, case: Case) -> None:
@@ -36,7 +37,7 @@ def test_the_load_asks_as_often_as_its_units_say() -> None:
     assert len(asked) == CASE.units == 10
 
 
-@pytest.mark.parametrize("case", [CASE, Case("upload", "request", load.image(1), 1, 2)])
+@pytest.mark.parametrize("case", [CASE, ONE_WRITE, Case("upload", "request", load.image(1), 1, 2)])
 def test_the_mock_engine_answers_every_load(case: Case) -> None:
     with mock.engine() as port:
         asyncio.run(load.run(case, port))

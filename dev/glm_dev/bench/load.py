@@ -44,6 +44,7 @@ def cases() -> list[Case]:
     return [
         Case("streamed chunk, 50 streams at 20 ms", "chunk", stream(200, 0.02), 50, 1, 200, 1.0),
         Case("burst of 200 chunks", "stream", stream(200, 0), 16, 20, bar=0.25),
+        Case("200 chunks in one write of the engine", "stream", stream(200, None), 16, 20),
         Case("small unary request", "request", _body(), 16, 250, bar=2.5),
         Case("1 MB image request", "request", image(1), 2, 100, bar=0.6),
         Case("5 MB image request", "request", image(5), 2, 20),
@@ -65,8 +66,8 @@ def warm_up() -> Case:
     return Case("warm-up", "request", _body(), 4, 20)
 
 
-def stream(chunks: int, pause: float) -> bytes:
-    """A request that the mock engine answers with so many chunks, `pause` seconds apart."""
+def stream(chunks: int, pause: float | None) -> bytes:
+    """A request that is answered with so many chunks, `pause` seconds apart; None: in one write."""
     return _body(stream=True, mock={"chunks": chunks, "pause": pause})
 
 

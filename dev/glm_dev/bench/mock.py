@@ -77,7 +77,11 @@ async def _request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     return head.split(b" ", 2)[1], await reader.readexactly(int(length or 0))
 
 
-async def _stream(writer: asyncio.StreamWriter, chunks: int, pause: float) -> None:
+async def _stream(writer: asyncio.StreamWriter, chunks: int, pause: float | None) -> None:
+    """Without a pause all chunks are one write: they arrive in a few large segments."""
+    if pause is None:
+        writer.write(STREAM_HEAD + CHUNK * chunks + LAST)
+        return
     writer.write(STREAM_HEAD)
     for _ in range(chunks):
         writer.write(CHUNK)
