@@ -128,7 +128,7 @@ def test_a_bad_configuration_ends_the_command_with_a_sentence(
     path = tmp_path / "config.json"
     path.write_text('{"version": 2, "tiers": {}}')
     assert cli.main(["--config", str(path)]) == 2
-    assert "version is 2: this gateway reads version 1" in capsys.readouterr().err
+    assert f"{path}: version is 2: this gateway reads version 1" in capsys.readouterr().err
     assert cli.main(["--config", str(tmp_path / "none.json")]) == 2
     assert "No such file" in capsys.readouterr().err
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvloop
 
+from glm_serving.gateway import checking, schema
 from glm_serving.gateway.errors import ConfigError
 from glm_serving.gateway.filesource import FileSource
 from glm_serving.gateway.heap import keep_freed_memory
@@ -17,15 +18,55 @@ from glm_serving.gateway.kube import ApiServer
 from glm_serving.gateway.kubesource import KubernetesSource
 from glm_serving.gateway.server import Options, Source, StaticSource, serve
 
+log = logging.getLogger("glm_gateway")
+
 LAST_PORT = 65535
 
 
+def check(argv: Sequence[str]) -> int:
+    """Say whether a configuration file can be used; 0 when it can and all its keys are known."""
+    parser = argparse.ArgumentParser(prog="glm-gateway check", description=check.__doc__)
+    parser.add_argument("file", type=Path)
+    path = parser.parse_args(argv).file
+    try:
+        config, unknown = checking.read(path)
+    except ConfigError as error:
+        print(f"glm-gateway: {error}", file=sys.stderr)
+        return 2
+    for key in unknown:
+        print(f"glm-gateway: {checking.unknown_sentence(path, key)}", file=sys.stderr)
+    if unknown:
+        return 2
+    print(f"{path} can be used: tiers {', '.join(config.tiers)}")
+    return 0
+
+
+def print_schema(argv: Sequence[str]) -> int:
+    """Print the JSON Schema of the configuration file."""
+    parser = argparse.ArgumentParser(prog="glm-gateway schema", description=print_schema.__doc__)
+    parser.parse_args(argv)
+    print(schema.text(), end="")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"check": check, "schema": print_schema}
+"""What the program does instead of serving, by its first argument."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the gateway; the exit code is 0 after an orderly end, 2 for a bad start."""
-    arguments = _parser().parse_args(argv)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    """Run the gateway, or one of its commands.
+
+    The exit code is 0 after an orderly end, 2 for a bad start.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] in COMMANDS:
+        return COMMANDS[words[0]](words[1:])
+    return _serve(_parser().parse_args(words))
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    log.setLevel(logging.INFO)
     keep_freed_memory()
     options = Options(
         host=arguments.host,
@@ -60,7 +101,11 @@ def _port(text: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     defaults = Options()
-    parser = argparse.ArgumentParser(prog="glm-gateway", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="glm-gateway",
+        description="Serve, from a file or from a ConfigMap.",
+        epilog=f"Commands that do not serve: {', '.join(COMMANDS)}; each has its own --help.",
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--config", type=Path, help="configuration file with static endpoints")
     source.add_argument(

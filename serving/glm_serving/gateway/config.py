@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
@@ -21,6 +22,15 @@ TIERS = (FLAGSHIP, FLASH, TEXT)
 VERSION = 1
 
 
+class LogLevel(enum.StrEnum):
+    """How much the process tells of itself; the access log is not concerned."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -30,29 +40,41 @@ class Endpoint(msgspec.Struct, frozen=True):
     """A static replica: `http://host:port`."""
 
     name: str
+    """Unique in its tier; clients see it in `x-glm-replica`."""
     url: str
+    """`http://host:port`, without a path."""
 
 
 class TierConfig(msgspec.Struct, frozen=True, rename="camel"):
     """One tier. Replicas are the static `endpoints` and the ready endpoints of `service`."""
 
     model: str
+    """The name by which clients ask for this tier."""
     context_tokens: Positive
+    """The engine's context length."""
     max_images: Count = 16
+    """Images per request; must be 0 for `text`, whose model has no vision."""
     max_videos: Count = 0
+    """Videos per request; must be 0 for `text`."""
     hold_timeout_seconds: Annotated[float, msgspec.Meta(ge=0)] = 300
+    """How long a request waits for a replica."""
     joining: bool = False
     """It was added while others served and has not served yet: only who names it waits for it."""
     service: str = ""
+    """Service whose ready endpoints are replicas; with Kubernetes only."""
     endpoints: tuple[Endpoint, ...] = ()
+    """Static replicas."""
 
 
 class Limits(msgspec.Struct, frozen=True, rename="camel"):
     """Limits of one gateway process."""
 
     max_body_bytes: Positive = 67108864
+    """Of one request."""
     max_in_flight_bytes: Positive = 1073741824
+    """Of all bodies in memory."""
     max_held_requests: Count = 512
+    """Requests that wait at once for one tier."""
     first_token_timeout_seconds: Seconds = 300
     """Of a stream: from sending it to a replica to the first byte of its answer."""
     idle_timeout_seconds: Seconds = 300
@@ -79,15 +101,27 @@ class Config(msgspec.Struct, frozen=True, rename="camel"):
     """The whole file. Unknown keys are ignored, so that a newer operator may write more."""
 
     version: int
+    """Of this format."""
     tiers: dict[str, TierConfig]
+    """Any of `flagship`, `flash` and `text`, at least one."""
     auto_model: str = "glm"
+    """The model name that lets the gateway choose."""
     deployment: str = ""
+    """Whose gateway this is."""
     namespace: str = ""
+    """Of the deployment."""
     generation: int = 0
+    """Of the object; reported by `/state`."""
     aliases: dict[str, str] = {}
+    """More model names: name -> `auto` or a tier. An alias wins over a model name."""
     quality_tolerance_points: float = 5
+    """Flash serves where the flagship's published lead is smaller."""
+    log_level: LogLevel = LogLevel.INFO
+    """Lines of the log of the process that matter less than this are left out."""
     limits: Limits = Limits()
+    """Of this process."""
     auth: Auth = Auth()
+    """Where the keys of clients are."""
 
 
 _decoder = msgspec.json.Decoder(Config)

@@ -7,7 +7,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from glm_serving.gateway.config import Config, parse
+from glm_serving.gateway import checking
+from glm_serving.gateway.config import Config
 from glm_serving.gateway.errors import ConfigError
 
 log = logging.getLogger("glm_gateway")
@@ -29,10 +30,10 @@ class FileSource:
             ConfigError: the file cannot be read or used.
         """
         self._seen = stamp_of(self.path)
-        try:
-            return parse(self.path.read_bytes())
-        except OSError as error:
-            raise ConfigError(f"{self.path} cannot be read: {error.strerror}") from error
+        config, unknown = checking.read(self.path)
+        for key in unknown:
+            log.warning("%s", checking.unknown_sentence(self.path, key))
+        return config
 
     async def follow(
         self,

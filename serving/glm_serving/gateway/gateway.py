@@ -81,6 +81,7 @@ class Gateway:
         """Take over a configuration. Connections, counters and what runs are untouched."""
         self.config = config
         self.guard.configure(config.auth)
+        log.setLevel(config.log_level.upper())
         self._policy = policy_of(config)
         self._bytes.limit = config.limits.max_in_flight_bytes
         for pool in self.pools.configure(config.tiers, Bounds.of(config.limits)):

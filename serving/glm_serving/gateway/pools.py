@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -15,6 +16,8 @@ from glm_serving.gateway.http import RequestHead
 from glm_serving.gateway.limits import Timings
 from glm_serving.gateway.places import identity, is_retry
 from glm_serving.gateway.upstreams import Replica, Tier
+
+log = logging.getLogger("glm_gateway")
 
 LOOK_SECONDS = 0.25
 """How often is looked for room while requests wait and a replica serves."""
@@ -159,6 +162,7 @@ class Pools:
     def replica_failed(self, replica: Replica, hung: bool = False) -> None:
         """Let a replica rest and look again when its rest is over."""
         pause = replica.failed(self._clock(), hung)
+        log.debug("replica %s failed and rests for %.2f s", replica.name, pause)
         asyncio.get_running_loop().call_later(pause + 0.001, self.kick, replica)
 
     def close_idle(self) -> None:
