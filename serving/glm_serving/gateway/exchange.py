@@ -6,7 +6,8 @@ import enum
 import time
 from typing import TYPE_CHECKING
 
-from glm_serving.gateway import dialects, usage
+from glm_serving.gateway import dialects
+from glm_serving.gateway.answer import Answer
 from glm_serving.gateway.attempt import Attempt
 from glm_serving.gateway.bodies import Body
 from glm_serving.gateway.client import ClientConnection
@@ -26,7 +27,6 @@ from glm_serving.gateway.reasons import (
     UPSTREAM_FAILED,
     ErrorReason,
 )
-from glm_serving.gateway.sse import EventStream
 from glm_serving.gateway.timelimits import Stopwatch
 from glm_serving.gateway.waiting import Wait
 
@@ -71,10 +71,9 @@ class Exchange:
         self._tries = Tries()
         self._stopwatch = Stopwatch(self._clock())
         self._renewed = False
-        self._answer: tuple[int, dict[bytes, bytes]] | None = None
+        self._replied: tuple[int, dict[bytes, bytes]] | None = None
         """Status and headers of the replica, which wait for the first byte of the body."""
-        self._events: EventStream | None = None
-        self._tail = usage.Tail()
+        self._answer = Answer(client, self._dialect)
         self._pool: Pool | None = None
         self.request_id = request_id
         self.body: Body = b""
@@ -184,7 +183,7 @@ class Exchange:
         """The replica did not answer: let it rest and choose again, within bounds."""
         assert self._attempt is not None
         replica = self._attempt.replica
-        self._answer = None
+        self._replied = None
         self._close_attempt()
         self._gateway.pools.replica_failed(replica, hung=cause is Cause.TIMEOUT)
         verdict = self._tries.failed(replica.name, cause, leaving=not replica.routable)
@@ -211,23 +210,19 @@ class Exchange:
         if status in _UNAVAILABLE:
             self.attempt_failed(Cause.STATUS)
         else:
-            self._answer = status, headers
+            self._replied = status, headers
 
     def upstream_body(self, data: bytes, last: bool) -> None:
         """Pass on some bytes."""
         if self.phase is Phase.WAITING and not self._begin_answer(data):
             return
-        self._tail.push(data)
-        if self._events is not None:
-            data = self._events.push(data)
-        if data:
-            self._client.write(data, more=last)
+        self._answer.push(data, last)
 
     def _begin_answer(self, data: bytes) -> bool:
         """Start the client's answer with its first bytes; False when they tell of a dead engine."""
         assert self._attempt is not None
-        assert self._answer is not None
-        self.status, headers = self._answer
+        assert self._replied is not None
+        self.status, headers = self._replied
         streamed = headers.get(b"content-type", b"").startswith(b"text/event-stream")
         if engine_died(self.status, streamed, data):
             self.attempt_failed(Cause.LOST)
@@ -235,16 +230,12 @@ class Exchange:
         self.first_token_seconds = time.monotonic() - self.began
         self.phase = Phase.RELAYING
         self._release_body()
-        if streamed:
-            self._events = EventStream()
         replica = self._attempt.replica
         if replica.answered(self._clock()):
             self._gateway.pools.kick(replica)
         assert self._pool is not None
         self._gateway.pools.answered(self._pool, replica)
-        length = headers.pop(b"content-length", None)
-        own = self._own_headers() | headers
-        self._client.start(self.status, own, int(length) if length is not None else None, more=True)
+        self._answer.begin(self.status, self._own_headers() | headers, streamed)
         if self._client.stalled:
             self._attempt.pause()
         return True
@@ -253,11 +244,7 @@ class Exchange:
         """The answer is complete."""
         if self.phase is Phase.WAITING and not self._begin_answer(b""):
             return
-        rest = self._events.rest() if self._events is not None else b""
-        if rest:
-            self._client.write(rest)
-        if self._events is not None and not self._tail.has_any(self.dialect.ends):
-            # Without a length nothing else tells a stream that was cut off between two events.
+        if not self._answer.complete():
             self._break(STREAM_BROKEN)
             return
         attempt, self._attempt = self._attempt, None
@@ -270,7 +257,7 @@ class Exchange:
         """The connection broke."""
         if self.phase is Phase.RELAYING:
             self._break(STREAM_BROKEN)
-        elif reused and self._answer is None and self._renew():
+        elif reused and self._replied is None and self._renew():
             self._gateway.metrics.retries.add((self.tier, Cause.STALE.value))
         else:
             self.attempt_failed(Cause.LOST)
@@ -288,8 +275,7 @@ class Exchange:
     def _break(self, reason: ErrorReason) -> None:
         """End an answer that has begun so that nobody takes it for complete."""
         self.error = reason
-        if self._events is not None and not self._events.mid_event:
-            self._client.write(self.dialect.event(Refusal(reason), self._events.events))
+        self._answer.say(Refusal(reason))
         self._close_attempt()
         self._finish()
         self._client.cut()
@@ -387,16 +373,7 @@ class Exchange:
         self.ended_in = phase
         self._client.answerer = None
         self._release_body()
-        self._gateway.finished(self, self._client.sent_bytes, self._usage(phase))
-
-    def _usage(self, phase: Phase) -> usage.Usage | None:
-        """Tokens, once a replica began to answer with success."""
-        if phase is not Phase.RELAYING or self.status != 200 or self.facts is None:
-            return None
-        events = self._events.events if self._events is not None else 0
-        return self._tail.usage(self.dialect.counts) or usage.estimated(
-            self.facts.prompt_tokens,
-            events,
-            self.dialect.opening_events,
-            self._client.sent_bytes,
-        )
+        used = None
+        if phase is Phase.RELAYING and self.status == 200 and self.facts is not None:
+            used = self._answer.usage(self.facts)
+        self._gateway.finished(self, self._client.sent_bytes, used)
