@@ -19,7 +19,7 @@ from glm_serving.gateway.config import parse
 from glm_serving.gateway.gateway import Gateway
 from glm_serving.gateway.upstream import UpstreamConnection
 
-CALLS_PER_READ = 25
+CALLS_PER_READ = 26
 """For what one read from a replica brings, be it one chunk or a hundred."""
 CALLS_PER_REQUEST = 550
 

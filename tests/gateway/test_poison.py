@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 
 import pytest
@@ -133,6 +134,33 @@ def test_a_stream_that_waits_for_its_first_token_goes_to_another_replica() -> No
     run(scenario())
 
 
+async def dies_reading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readexactly(1000)
+    writer.transport.abort()
+
+
+def test_a_large_body_that_replicas_did_not_receive_has_killed_none() -> None:
+    image = {"url": "data:image/png;base64," + "A" * 20_000_000}
+    content = [{"type": "image_url", "image_url": image}]
+    body = chat(messages=[{"role": "user", "content": content}])
+
+    async def scenario() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            urls = []
+            for _ in range(3):
+                server = await asyncio.start_server(dies_reading, "127.0.0.1", 0)
+                stack.callback(server.close)
+                urls.append(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            good, *_ = await stack.enter_async_context(engines(answer))
+            gateway = await stack.enter_async_context(running(flash=[*urls, good.url]))
+            gateway.gateway.pools["flash"].tier.replicas["flash-3"].picked = 2**40
+            got = await gateway.ask(body)
+            assert (got.status, got.headers["x-glm-replica"]) == (200, "flash-3")
+            assert gateway.metric("glm_gateway_retries_total", tier="flash", cause="unsent") == 3
+
+    run(scenario())
+
+
 def test_an_answer_without_a_body_is_complete() -> None:
     async def script(call: Call) -> None:
         await call.send(b"HTTP/1.1 429 Busy\r\ncontent-length: 0\r\nretry-after: 3\r\n\r\n")
@@ -159,6 +187,7 @@ def test_a_replica_that_is_on_its_way_out_was_not_killed_by_its_requests() -> No
     [
         ([Cause.CONNECT] * 20, Verdict.AGAIN),
         ([Cause.LOST], Verdict.AGAIN),
+        ([Cause.UNSENT] * 5, Verdict.AGAIN),
         ([Cause.LOST, Cause.CONNECT, Cause.STATUS], Verdict.AGAIN),
         ([Cause.LOST, Cause.LOST], Verdict.KILLS_ENGINE),
         ([Cause.TIMEOUT], Verdict.AGAIN),

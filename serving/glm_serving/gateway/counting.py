@@ -125,7 +125,7 @@ class TokenCount:
         self._connection = None
         self._reply(self._status, bytes(self._answer), TOKENS_COUNTED)
 
-    def upstream_lost(self, reused: bool) -> None:
+    def upstream_lost(self, reused: bool, sent: bool) -> None:
         """The engine is gone."""
         self._connection = None
         self._answer_estimate()

@@ -73,7 +73,7 @@ class Exchange:
         self._renewed = False
         self._replied: tuple[int, dict[bytes, bytes]] | None = None
         """Status and headers of the replica, which wait for the first byte of the body."""
-        self._answer = Answer(client, self._dialect)
+        self._answer = Answer(client, self.dialect)
         self._pool: Pool | None = None
         self.request_id = request_id
         self.body: Body = b""
@@ -253,14 +253,14 @@ class Exchange:
         self._finish()
         self._client.end()
 
-    def upstream_lost(self, reused: bool) -> None:
+    def upstream_lost(self, reused: bool, sent: bool) -> None:
         """The connection broke."""
         if self.phase is Phase.RELAYING:
             self._break(STREAM_BROKEN)
         elif reused and self._replied is None and self._renew():
             self._gateway.metrics.retries.add((self.tier, Cause.STALE.value))
         else:
-            self.attempt_failed(Cause.LOST)
+            self.attempt_failed(Cause.LOST if sent else Cause.UNSENT)
 
     def _renew(self) -> bool:
         """Send once more to the same replica: it may only have closed an idle connection."""

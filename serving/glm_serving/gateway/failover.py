@@ -22,6 +22,8 @@ class Cause(enum.StrEnum):
     """It took no connection, so it has nothing of the request."""
     LOST = "lost"
     """It went while it held the request."""
+    UNSENT = "unsent"
+    """It went while it still received the request, so it has not worked on it."""
     STATUS = "status"
     """It answered 502 or 503."""
     TIMEOUT = "timeout"

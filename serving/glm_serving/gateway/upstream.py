@@ -31,8 +31,11 @@ class Receiver(Protocol):
     def upstream_end(self) -> None:
         """The response is complete; the connection is no longer the receiver's."""
 
-    def upstream_lost(self, reused: bool) -> None:
-        """The connection is gone before the end; `reused`: it had served before."""
+    def upstream_lost(self, reused: bool, sent: bool) -> None:
+        """The connection is gone before the end.
+
+        `reused`: it had served before; `sent`: all of the request had left.
+        """
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -52,6 +55,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_replica",
         "_status",
         "_transport",
+        "_unsent",
         "_uses",
         "idle_since",
         "on_body",
@@ -68,6 +72,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._uses = 0
         self._paused = False
+        self._unsent = False
         self._reset()
         self.idle_since = 0.0
 
@@ -83,6 +88,8 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
         self._transport = cast(asyncio.Transport, transport)
+        # So that `pause_writing` and `resume_writing` tell whether anything is unsent.
+        self._transport.set_write_buffer_limits(high=0)
         _notice_dead_peer(transport.get_extra_info("socket"))
 
     def send(self, receiver: Receiver, head: bytes, body: Body) -> None:
@@ -117,6 +124,16 @@ class UpstreamConnection(asyncio.Protocol):
         if self in self._replica.idle:
             self._replica.idle.remove(self)
         self._transport.abort()
+
+    @override
+    def pause_writing(self) -> None:
+        """Some of the request waits to leave."""
+        self._unsent = True
+
+    @override
+    def resume_writing(self) -> None:
+        """All of it has left."""
+        self._unsent = False
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -161,7 +178,7 @@ class UpstreamConnection(asyncio.Protocol):
         receiver, self._receiver = self._receiver, None
         self._transport.abort()
         if receiver is not None:
-            receiver.upstream_lost(self._uses > 1)
+            receiver.upstream_lost(self._uses > 1, not self._unsent)
 
     @override
     def eof_received(self) -> bool:
@@ -180,7 +197,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._replica.idle.remove(self)
         receiver, self._receiver = self._receiver, None
         if receiver is not None:
-            receiver.upstream_lost(self._uses > 1)
+            receiver.upstream_lost(self._uses > 1, not self._unsent)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Parser callback."""
