@@ -31,7 +31,7 @@ CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 def test_the_engines_bytes_and_tokens_are_the_clients(path: str, stream: bool, query: str) -> None:
     async def scenario() -> None:
         async with engines(answer_any) as [engine], running(flash=[engine.url]) as gateway:
-            body = chat(stream=stream, unknown={"kept": 1})
+            body = chat(input="hello", stream=stream, unknown={"kept": 1})
             got = await gateway.ask(body, path + query)
             sent = b"".join(EVENTS[path]()) if stream else json.dumps(WHOLE[path]).encode()
             assert (got.status, got.body, got.complete) == (200, sent, True)
@@ -57,7 +57,7 @@ def test_what_a_client_saw_before_it_left_is_estimated(path: str, words: int) ->
     async def scenario() -> None:
         async with engines(endless) as [engine], running(flash=[engine.url]) as gateway:
             client = await gateway.client()
-            await client.request(chat(stream=True), path)
+            await client.request(chat(input="hello", stream=True), path)
             await client.head()
             seen = b""
             while len(seen) < len(sent):
@@ -76,7 +76,7 @@ def test_a_broken_stream_has_an_error_event_at_its_end(path: str) -> None:
     async def scenario() -> None:
         script = functools.partial(break_off, after=5)
         async with engines(script) as [engine], running(flash=[engine.url]) as gateway:
-            got = await gateway.ask(chat(stream=True), path)
+            got = await gateway.ask(chat(input="hello", stream=True), path)
             sent = b"".join(EVENTS[path]()[:5])
             assert not got.complete
             assert got.body.startswith(sent + b"event: error\ndata: ")
@@ -99,7 +99,7 @@ def test_an_engine_that_says_its_own_error_in_a_stream_is_believed() -> None:
 
     async def scenario() -> None:
         async with engines(fails) as [engine], running(flash=[engine.url]) as gateway:
-            got = await gateway.ask(chat(stream=True), MESSAGES)
+            got = await gateway.ask(chat(input="hello", stream=True), MESSAGES)
             assert got.complete
             assert got.body == EVENTS[MESSAGES]()[0] + failed
 
@@ -167,7 +167,7 @@ def test_any_cut_of_a_stream_gives_the_same_bytes_and_tokens(path: str, at: list
 
     async def scenario() -> None:
         async with engines(script) as [engine], running(flash=[engine.url]) as gateway:
-            got = await gateway.ask(chat(stream=True), path)
+            got = await gateway.ask(chat(input="hello", stream=True), path)
             assert (got.body, got.complete) == (stream, True)
             line = gateway.log()[-1]
             assert (line["promptTokens"], line["completionTokens"]) == (7, 3)
@@ -187,7 +187,7 @@ def test_a_long_answer_is_complete_too(path: str) -> None:
 
     async def scenario() -> None:
         async with engines(script) as [engine], running(flash=[engine.url]) as gateway:
-            got = await gateway.ask(chat(stream=True), path)
+            got = await gateway.ask(chat(input="hello", stream=True), path)
             assert (got.body, got.complete) == (stream, True)
             assert gateway.log()[-1]["tokenSource"] == "reported"
 
@@ -225,7 +225,7 @@ def test_an_engine_that_serves_counts_and_nothing_looks_like_work() -> None:
 def test_a_tier_that_sleeps_is_not_woken_to_count() -> None:
     async def scenario() -> None:
         async with running() as gateway:
-            tokens, decision = await count(gateway, text="x" * 4000)
+            tokens, decision = await count(gateway, text="word " * 1000)
             assert decision == "TokensEstimated"
             assert tokens >= 1000
             flash = gateway.gateway.report().tiers["flash"]

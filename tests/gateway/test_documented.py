@@ -42,12 +42,13 @@ def test_every_task_is_documented_with_its_lead() -> None:
         ("tiers.*.", config.TierConfig),
         ("limits.", config.Limits),
         ("auth.", config.Auth),
+        ("media.", config.Media),
     ],
 )
 def test_every_key_of_the_configuration_is_documented(prefix: str, kind: type) -> None:
     keys = {f"{prefix}{field.encode_name}" for field in msgspec.structs.fields(kind)}
     documented = set(re.findall(r"`([\w.*]+)`", PAGE))
-    assert keys - {"limits", "auth"} <= documented
+    assert keys - {"limits", "auth", "media"} <= documented
 
 
 def test_every_metric_is_documented() -> None:

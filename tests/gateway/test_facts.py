@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from gateway_fakes import PNG_640x480, chat
 from glm_serving.gateway import facts
 from glm_serving.gateway.errors import Refusal
-from glm_serving.gateway.facts import chat as chat_facts
-from glm_serving.gateway.facts.estimate import MESSAGE_TOKENS
+from glm_serving.gateway.facts import estimate
 
 USER = {"role": "user", "content": "go"}
 CALL = {
@@ -37,7 +36,8 @@ def of(messages: list[dict[str, Any]], **fields: Any) -> facts.Facts:
 def test_a_plain_question() -> None:
     found = facts.of_chat(chat("12345678", stream=True, max_tokens=9))
     assert (found.model, found.stream, found.max_tokens) == ("glm", True, 9)
-    assert (found.images, found.tools, found.text_chars, found.prompt_tokens) == (0, 0, 8, 6)
+    # Three pieces of digits and six tokens of the template.
+    assert (found.images, found.tools, found.text_chars, found.prompt_tokens) == (0, 0, 8, 9)
     assert not found.in_tool_loop
 
 
@@ -50,10 +50,12 @@ def test_images_are_counted_in_every_kind_of_message() -> None:
             {"role": "tool", "tool_call_id": "1", "content": [part, part]},
         ]
     )
-    assert found.images == 3
-    assert found.opening.images == 1
-    # Six characters, two of them arguments of the call, are one and a half tokens.
-    assert found.prompt_tokens == round(3 * 391 + 3 * MESSAGE_TOKENS + 1.5)
+    assert (found.images, found.result_images, found.opening.images) == (3, 2, 1)
+    assert (found.image_tokens, found.image_pixels) == (3 * 391, 3 * 640 * 480)
+    assert len(found.media) == 1
+    overhead = estimate.PROMPT_TOKENS + sum(estimate.TURN_TOKENS[r] for r in ("user", "tool"))
+    overhead += estimate.TURN_TOKENS["assistant"] + estimate.CALL_TOKENS + 3 * 2
+    assert found.prompt_tokens == 3 * 391 + found.text_tokens + overhead
 
 
 def test_a_part_without_a_type_counts_by_its_fields() -> None:
@@ -137,18 +139,7 @@ def test_tool_choice(value: object, expected: str) -> None:
 def test_where_the_open_loop_begins(messages: list[dict[str, Any]], start: int | None) -> None:
     found = of(messages)
     assert found.in_tool_loop == (start is not None)
-    decoded = json.loads(chat(messages=messages))["messages"]
-    parsed = [chat_facts._Message(**_known(m)) for m in decoded]
-    assert chat_facts.open_loop_start(parsed) == start
-
-
-def _known(message: dict[str, Any]) -> dict[str, Any]:
-    calls = message.get("tool_calls")
-    return {
-        "role": message["role"],
-        "tool_calls": [chat_facts._ToolCall(id=call["id"]) for call in calls] if calls else None,
-        "tool_call_id": message.get("tool_call_id"),
-    }
+    assert found.loop_steps == sum("tool_calls" in m for m in messages[start or len(messages) :])
 
 
 def test_the_opening_text_is_the_last_user_message_before_the_loop() -> None:
@@ -257,7 +248,7 @@ def test_other_media_are_refused(part: dict[str, Any], words: str) -> None:
 
 @pytest.mark.parametrize(
     ("prompt", "tokens"),
-    [("abcdefgh", 2), (["abcd", "abcd"], 2), ([1, 2, 3], 3), ([[1, 2], [3]], 3), (None, 0)],
+    [("two words", 2), (["one", "two"], 2), ([1, 2, 3], 3), ([[1, 2], [3]], 3), (None, 0)],
 )
 def test_a_completion_counts_its_prompt(prompt: object, tokens: int) -> None:
     body = json.dumps({"model": "glm", "prompt": prompt, "max_tokens": 4}).encode()
@@ -284,3 +275,68 @@ def status_of(body: bytes) -> int:
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     for body in (data, b'{"model":"glm","messages":[],"x":' + data + b"}"):
         assert status_of(body) in {200, 400}
+
+
+@pytest.mark.parametrize(
+    ("item", "words"),
+    [
+        (b'{"role":"user"}', "more than 200000 objects"),
+        (b'{"role":"user","content":[' + b'"",' * 2_100_000 + b'""]}', "more than 2000000 values"),
+    ],
+)
+def test_a_body_of_too_many_values_is_refused_before_it_is_decoded(item: bytes, words: str) -> None:
+    many = b",".join([item] * (1 if len(item) > 1000 else 300_000))
+    with pytest.raises(Refusal, match=words):
+        facts.of_chat(b'{"model":"glm","messages":[' + many + b"]}")
+
+
+def test_a_large_body_of_media_is_no_body_of_many_values() -> None:
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 6_000_000}}
+    assert of([{"role": "user", "content": [part]}]).images == 1
+
+
+def test_a_call_again_in_a_later_turn_is_a_repetition_and_a_parallel_one_is_not() -> None:
+    assert of([USER, TWO_CALLS, RESULT, RESULT_TWO]).repeated_calls == 0
+    assert of([USER, CALL, RESULT, CALL, RESULT, CALL]).repeated_calls == 2
+    assert of([USER, CALL, RESULT, DONE, USER, CALL]).repeated_calls == 0
+
+
+def test_arguments_are_the_same_however_they_are_spelled() -> None:
+    def call(arguments: object) -> dict[str, Any]:
+        function = {"name": "f", "arguments": arguments}
+        return {"role": "assistant", "tool_calls": [{"id": "1", "function": function}]}
+
+    spellings = ['{"a":1,"b":[2]}', '{ "b": [2], "a": 1 }', {"b": [2], "a": 1}]
+    assert of([USER, *map(call, spellings)]).repeated_calls == 2
+    assert of([USER, call("{broken"), call("{broken")]).repeated_calls == 1
+    assert of([USER, call("[" * 5000), call(None), call("{}")]).repeated_calls == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, None),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, False),
+        ({"chat_template_kwargs": {"enable_thinking": True}, "reasoning_effort": "none"}, True),
+        ({"chat_template_kwargs": "odd"}, None),
+        ({"reasoning_effort": "none"}, False),
+        ({"reasoning_effort": "low"}, True),
+    ],
+)
+def test_the_switch_for_thinking(fields: dict[str, Any], expected: bool | None) -> None:
+    assert facts.of_chat(chat(**fields)).thinking is expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(None, ""), ({"type": "text"}, ""), ({"type": "json_object"}, "json_object"), ("odd", "")],
+)
+def test_the_format_of_the_answer(value: object, expected: str) -> None:
+    assert facts.of_chat(chat(response_format=value)).response_format == expected
+
+
+def test_every_answer_of_a_request_counts() -> None:
+    assert facts.of_chat(chat(n=3)).choices == 3
+    body = json.dumps({"model": "glm", "prompt": "a", "n": 2, "best_of": 4}).encode()
+    assert facts.of_completion(body).choices == 4
+    assert facts.of_chat(chat(n="none")).choices == 1

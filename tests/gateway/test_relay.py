@@ -327,7 +327,7 @@ def test_a_client_that_never_reads_is_cut_off() -> None:
 
 @pytest.mark.parametrize(
     ("usage", "prompt", "completion", "source"),
-    [(True, 5, 4, "reported"), (False, 6, 5, "estimated")],
+    [(True, 5, 4, "reported"), (False, 9, 5, "estimated")],
 )
 def test_tokens_of_a_stream(usage: bool, prompt: int, completion: int, source: str) -> None:
     async def script(call: Call) -> None:

@@ -294,7 +294,11 @@ HEADERS_TOO_LARGE = _error(
     "HeadersTooLarge", "The head of the request has too many bytes or lines."
 )
 MEDIA_URL_NOT_ALLOWED = _error(
-    "MediaURLNotAllowed", "Media by URL is not allowed; send a data: URL."
+    "MediaURLNotAllowed",
+    "The URL of an image or video is not in `media.allowedDomains`; a data: URL always passes.",
+)
+MEDIA_TOO_LARGE = _error(
+    "MediaTooLarge", "An image has too many pixels, or a video too many frames."
 )
 UNSUPPORTED_MODALITY = _error(
     "UnsupportedModality", "No tier that may serve takes this kind of content."

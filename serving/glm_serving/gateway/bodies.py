@@ -18,6 +18,30 @@ _ESCAPED_LETTERS = (b"\\u006", b"\\u007")
 """How a key could hide from a search for its letters."""
 
 
+_SMALL_BODY_BYTES = 4 * 1024 * 1024
+_MAX_VALUES = ((b"{", 200_000, "objects"), (b",", 2_000_000, "values"))
+"""What a body may have of each: all of them decoded stay below a few hundred MiB."""
+
+
+def check_size(body: Body) -> None:
+    """Refuse a body of so many values that decoding it would take more memory than it has bytes.
+
+    Large bodies are media, which have none of these bytes and are passed over fast.
+
+    Raises:
+        Refusal: it has too many objects or values.
+    """
+    if len(body) <= _SMALL_BODY_BYTES:
+        return
+    for mark, most, kind in _MAX_VALUES:
+        found, at = 0, body.find(mark)
+        while at >= 0:
+            found += 1
+            if found > most:
+                raise Refusal(INVALID_REQUEST, f"the body has more than {most} {kind}: send fewer")
+            at = body.find(mark, at + 1)
+
+
 def check_text(body: Body, urls: Iterable[str], keys: Sequence[str]) -> None:
     """Refuse a body that is not UTF-8, or that repeats one of `keys` at its top level.
 

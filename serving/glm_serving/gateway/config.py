@@ -97,6 +97,21 @@ class Auth(msgspec.Struct, frozen=True, rename="camel"):
         return bool(self.keys_file or self.api_keys_secret)
 
 
+class Media(msgspec.Struct, frozen=True, rename="camel"):
+    """Which images and videos a request may carry."""
+
+    allowed_domains: tuple[str, ...] = ()
+    """Hosts of media by URL, in small letters. An engine must be told the same."""
+    allow_http: bool = msgspec.field(default=False, name="allowHTTP")
+    """Whether such a URL may be `http`."""
+    max_image_pixels: Positive = 40_000_000
+    """Of one image; the engines of the operator take as many (VLLM_MAX_IMAGE_PIXELS)."""
+    max_request_pixels: Positive = 400_000_000
+    """Of all images and frames of one request."""
+    max_video_frames: Positive = 640
+    """Of a video that is sent as JPEGs."""
+
+
 class Config(msgspec.Struct, frozen=True, rename="camel"):
     """The whole file. Unknown keys are ignored, so that a newer operator may write more."""
 
@@ -122,6 +137,8 @@ class Config(msgspec.Struct, frozen=True, rename="camel"):
     """Of this process."""
     auth: Auth = Auth()
     """Where the keys of clients are."""
+    media: Media = Media()
+    """Which images and videos a request may carry."""
 
 
 _decoder = msgspec.json.Decoder(Config)

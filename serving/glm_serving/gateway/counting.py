@@ -78,7 +78,7 @@ class TokenCount:
         read = routes.of(self._head).read
         if refusal.reason is CONTEXT_TOO_LONG and read is not None:
             # Whether a prompt is too long is what the client wants to know.
-            self._estimate = read(self._body).prompt_tokens
+            self._estimate = read(self._body, self._gateway.config.media).prompt_tokens
             self._answer_estimate()
             return
         self.fail(refusal)

@@ -134,7 +134,7 @@ class Gateway:
         assert read is not None
         hints = Hints(head.text(b"x-glm-tier"), head.text(b"x-glm-task"))
         try:
-            facts = read(body)
+            facts = read(body, self.config.media)
             return facts, decide(facts, hints, State(self.pools.serving()), self._policy)
         finally:
             self.metrics.decision.observe(time.perf_counter() - began)

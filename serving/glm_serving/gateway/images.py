@@ -20,7 +20,12 @@ _MAX_PIXELS = 9633792
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
-_FIRST_CHARS = 64
+_RIFF = b"RIFF"
+_WEBP = b"WEBP"
+_GIF = (b"GIF87a", b"GIF89a")
+_BMP = b"BM"
+_BMP_CORE_HEADER = 12
+_FIRST_CHARS = 1024
 _JPEG_CHARS = 128 * 1024
 """A JPEG's size stands behind its metadata, so more of it is decoded; still bounded."""
 _JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -45,27 +50,27 @@ def tokens(width: int, height: int) -> int:
     return (high // _FACTOR) * (wide // _FACTOR)
 
 
-def tokens_of_url(url: str) -> int:
-    """Tokens of the image in a data URL; 2691 where its header does not tell its size."""
-    size = size_of_url(url)
-    return tokens(*size) if size else UNKNOWN_SIZE_TOKENS
+def size_at(text: str, start: int) -> tuple[int, int] | None:
+    """Width and height in pixels from the header of an image in base64 that begins at `start`.
 
-
-def size_of_url(url: str) -> tuple[int, int] | None:
-    """Width and height in pixels from a PNG or JPEG header in a base64 data URL."""
-    start = url.find(",", 0, 256) + 1
-    if start == 0 or not url[:start].endswith(";base64,"):
-        return None
-    first = _decode(url, start, _FIRST_CHARS)
+    None where the format is not known or the header is cut.
+    """
+    first = _decode(text, start, _FIRST_CHARS)
     if first.startswith(_PNG) and len(first) >= 24:
         return _positive(*struct.unpack(">II", first[16:24]))
     if first.startswith(_JPEG):
-        return _jpeg_size(_decode(url, start, _JPEG_CHARS))
+        return _jpeg_size(first) or _jpeg_size(_decode(text, start, _JPEG_CHARS))
+    if first.startswith(_RIFF) and first[8:12] == _WEBP and len(first) >= 30:
+        return _webp_size(first)
+    if first.startswith(_GIF) and len(first) >= 10:
+        return _positive(*struct.unpack("<HH", first[6:10]))
+    if first.startswith(_BMP) and len(first) >= 26:
+        return _bmp_size(first)
     return None
 
 
-def _decode(url: str, start: int, chars: int) -> bytes:
-    piece = url[start : start + chars]
+def _decode(text: str, start: int, chars: int) -> bytes:
+    piece = text[start : start + chars]
     try:
         return base64.b64decode(piece[: len(piece) // 4 * 4])
     except (binascii.Error, ValueError):
@@ -81,6 +86,29 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
             return _positive(width, height)
         at += 2 + int(struct.unpack(">H", data[at + 2 : at + 4])[0])
     return None
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    """The three forms of https://developers.google.com/speed/webp/docs/riff_container."""
+    kind = data[12:16]
+    if kind == b"VP8X":
+        width, height = (int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+        return width + 1, height + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        width, height = struct.unpack("<HH", data[26:30])
+        return _positive(width & 0x3FFF, height & 0x3FFF)
+    return None
+
+
+def _bmp_size(data: bytes) -> tuple[int, int] | None:
+    """A height below zero means that rows come from the top."""
+    if int.from_bytes(data[14:18], "little") == _BMP_CORE_HEADER:
+        return _positive(*struct.unpack("<HH", data[18:22]))
+    width, height = struct.unpack("<ii", data[18:26])
+    return _positive(width, abs(height))
 
 
 def _positive(width: int, height: int) -> tuple[int, int] | None:

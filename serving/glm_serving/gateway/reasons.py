@@ -120,7 +120,13 @@ HEADERS_TOO_LARGE = _error(
     "HeadersTooLarge", 431, INVALID, "The head of the request has too many bytes or lines."
 )
 MEDIA_URL_NOT_ALLOWED = _error(
-    "MediaURLNotAllowed", 400, INVALID, "Media by URL is not allowed; send a data: URL."
+    "MediaURLNotAllowed",
+    400,
+    INVALID,
+    "The URL of an image or video is not in `media.allowedDomains`; a data: URL always passes.",
+)
+MEDIA_TOO_LARGE = _error(
+    "MediaTooLarge", 400, INVALID, "An image has too many pixels, or a video too many frames."
 )
 UNSUPPORTED_MODALITY = _error(
     "UnsupportedModality", 400, INVALID, "No tier that may serve takes this kind of content."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from glm_serving.gateway import facts
 from glm_serving.gateway.bodies import Body
+from glm_serving.gateway.config import Media
 from glm_serving.gateway.errors import Refusal
 from glm_serving.gateway.facts import Facts
 from glm_serving.gateway.http import RequestHead
@@ -22,7 +23,7 @@ class Route:
     """One path."""
 
     methods: tuple[str, ...]
-    read: Callable[[Body], Facts] | None = None
+    read: Callable[[Body, Media], Facts] | None = None
     """Facts of a body; None where the gateway answers by itself."""
 
 
