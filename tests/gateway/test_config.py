@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway_fakes import DATA
-from glm_serving.gateway.config import Address, address_of, client_names, parse
+from glm_serving.gateway.config import Address, Media, address_of, client_names, parse
 from glm_serving.gateway.errors import ConfigError
 
 FIXTURE = json.loads((DATA / "gateway-config.json").read_text())
@@ -23,6 +23,7 @@ def test_every_value_of_the_shared_fixture_is_read() -> None:
     assert found.tiers["flagship"].service == "vision-flagship"
     assert (found.tiers["text"].max_images, found.tiers["text"].context_tokens) == (0, 202752)
     assert found.limits.max_held_requests == 512
+    assert found.media == Media(allowed_domains=("images.example.org",), allow_http=True)
     assert client_names(found) == {
         "glm": "auto",
         "gpt-4o": "auto",

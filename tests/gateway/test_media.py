@@ -224,7 +224,8 @@ def test_the_rules_of_the_configuration_apply_at_once() -> None:
     body = chat(messages=[{"role": "user", "content": [part]}])
 
     async def scenario() -> None:
-        async with engines(answer) as [engine], running(flash=[engine.url]) as gateway:
+        base = config(media=Media())
+        async with engines(answer) as [engine], running(base, flash=[engine.url]) as gateway:
             got = await gateway.ask(body)
             assert (got.status, got.error["code"]) == (400, "MediaURLNotAllowed")
             assert got.error["param"] == "messages[0].content[0].image_url"

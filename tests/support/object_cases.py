@@ -639,6 +639,7 @@ FULL = {
             "maxInFlightBytes": 8388608,
             "maxHeldRequests": 16,
         },
+        "media": {"allowedDomains": ["images.example.org"], "allowHTTP": "Enabled"},
     },
     "imagePullSecrets": ["pull"],
 }

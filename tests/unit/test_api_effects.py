@@ -56,6 +56,7 @@ OTHER: dict[str, Any] = {
     "engine.extraArgs": ["--max-num-seqs=2"],
     "engine.env": [{"name": "OTHER", "value": "1"}],
     "gateway.modelAliases": {"other": "auto"},
+    "gateway.media.allowedDomains": ["other.example.org"],
     "imagePullSecrets": ["other"],
 }
 """End of a path -> a legal value, for fields where not any other value would do."""
@@ -92,8 +93,9 @@ def _next(field: Field, present: Any) -> Any:
 def pod_inputs(obj: dict[str, Any]) -> list[str]:
     """What the planner makes each tier's revision from."""
     spec = GLMDeployment.parse(obj).spec
+    domains = spec.gateway.media.allowed_domains
     return [
-        Inputs(name, tier, spec.image_pull_secrets, Defaults()).hash()
+        Inputs(name, tier, spec.image_pull_secrets, Defaults(), allowed_domains=domains).hash()
         for name, tier in spec.tiers.items()
     ]
 

@@ -71,6 +71,20 @@ def test_the_flagships_arguments() -> None:
     ]
 
 
+def test_the_engine_fetches_media_from_the_allowed_hosts_and_no_others() -> None:
+    found = arguments.arguments(engine(media_domains=("a.example.org", "b.example.org")))
+    at = found.index("--allowed-media-domains")
+    assert found[at + 1 : at + 4] == ["a.example.org", "b.example.org", "--max-num-queued-reqs"]
+
+
+def test_hosts_of_media_change_the_revision_and_none_do_not() -> None:
+    some = engine(media_domains=("a.example.org",))
+    assert some.revision() != engine().revision()
+    assert EngineSpec.from_data(json.loads(json.dumps(some.to_data()))) == some
+    older = {key: value for key, value in engine().to_data().items() if key != "media_domains"}
+    assert EngineSpec.from_data(older).revision() == engine().revision()
+
+
 def test_a_dense_model_gets_no_expert_parallelism_and_no_revision() -> None:
     found = arguments.arguments(engine())
     assert "--enable-expert-parallel" not in found

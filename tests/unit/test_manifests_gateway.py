@@ -30,6 +30,8 @@ def config() -> gateway.GatewayConfig:
         max_body_bytes=67_108_864,
         max_in_flight_bytes=1_073_741_824,
         max_held_requests=512,
+        media_domains=("images.example.org",),
+        allow_http=True,
         aliases={"gpt-4o": "auto", "house-vision": "flagship"},
         tiers={
             "flash": gateway.TierRoute("glm-4.6v-flash", 65_536, 8, 0, 300, "vision-flash"),

@@ -87,6 +87,17 @@ def test_other_pull_secrets_restart_every_tier() -> None:
     assert applied(cluster, BOTH, imagePullSecrets=["registry"]) == 2
 
 
+def test_other_hosts_of_media_restart_the_tiers_that_see() -> None:
+    allowed = {"media": {"allowedDomains": ["images.example.org"]}}
+    cluster = settled(8, flash=FLASH | OFF)
+    found = predicted(cluster, BOTH, gateway=allowed)
+    assert [one.sentence() for one in found.values()] == [
+        "flagship: restarts, 1 replica is replaced (spec.gateway.media.allowedDomains)",
+        "flash: restarts, 1 replica is replaced (spec.gateway.media.allowedDomains)",
+    ]
+    assert applied(cluster, BOTH, gateway=allowed) == 2
+
+
 def test_a_new_tier_and_one_that_goes_are_named() -> None:
     cluster = settled(8, flash=None)
     found = predicted(cluster, {"flash": FLASH | OFF | {"replicas": 3}})

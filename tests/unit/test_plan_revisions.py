@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from cluster_model import GPU, gpu_node
+from cluster_model import GPU, ModelCluster, gpu_node
 from glm_operator.plan.observed import Hold
 from plan_builders import FLAGSHIP, FLASH, condition, settled, uids
 
@@ -132,7 +134,27 @@ LIVE = {
     "aliases": {"gateway": {"modelAliases": {"gpt-4o": "auto"}}},
     "service": {"gateway": {"service": {"type": "NodePort"}}},
     "limits": {"gateway": {"limits": {"maxHeldRequests": 7}}},
+    "media by http": {"gateway": {"media": {"allowHTTP": "Enabled"}}},
 }
+
+
+def media(made: ModelCluster) -> dict[str, Any]:
+    """What the gateways are told of media."""
+    text = made.children["ConfigMap", "vision-gateway"]["data"]["config.json"]
+    return dict(json.loads(text)["media"])
+
+
+def test_a_host_of_media_is_allowed_when_every_engine_that_serves_knows_it() -> None:
+    made = settled(8, flash=FLASH)
+    assert media(made) == {"allowedDomains": [], "allowHTTP": False}
+    made.edit(gateway={"media": {"allowedDomains": ["b.example.org", "a.example.org"]}})
+    made.reconcile()
+    assert media(made)["allowedDomains"] == []
+    made.settle()
+    assert media(made)["allowedDomains"] == ["a.example.org", "b.example.org"]
+    made.edit(gateway={"media": {"allowedDomains": ["a.example.org"], "allowHTTP": "Enabled"}})
+    made.reconcile()
+    assert media(made) == {"allowedDomains": ["a.example.org"], "allowHTTP": True}
 
 
 @pytest.mark.parametrize("edit", LIVE)

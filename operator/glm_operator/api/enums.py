@@ -37,6 +37,13 @@ class PrePull(StrEnum):
     DISABLED = "Disabled"
 
 
+class AllowHTTP(StrEnum):
+    """Whether media may be named by http URLs too."""
+
+    ENABLED = "Enabled"
+    DISABLED = "Disabled"
+
+
 class Expert(StrEnum):
     """Whether whole experts are spread over the GPUs of a replica."""
 

@@ -45,5 +45,14 @@ Argument = Annotated[str, Field(min_length=1, max_length=1024)]
 ClientName = Annotated[str, Field(min_length=1, max_length=128)]
 DnsName = Annotated[str, Field(max_length=253, pattern=DNS_NAME)]
 LabelValue = Annotated[str, Field(max_length=63, pattern=LABEL_VALUE)]
+MediaDomain = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        # Labels as hosts have them; the last begins with a letter, so that no address is one.
+        pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?\.)*[a-z]([-a-z0-9]*[a-z0-9])?$",
+    ),
+]
 NodeName = Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_NAME)]
 Quantity = Annotated[str, Field(max_length=32, pattern=QUANTITY)]

@@ -14,6 +14,7 @@ from pydantic import Field
 from glm_operator.api import gateway_rules, names, rules
 from glm_operator.api.enums import (
     AliasTarget,
+    AllowHTTP,
     Expert,
     KVCacheDType,
     Mode,
@@ -26,7 +27,7 @@ from glm_operator.api.enums import (
     TolerationOperator,
 )
 from glm_operator.api.errors import InvalidObject, read
-from glm_operator.api.fields import SET, ClientName, EachOnce, NodeName
+from glm_operator.api.fields import SET, ClientName, EachOnce, MediaDomain, NodeName
 from glm_operator.api.model import Model, Rule
 from glm_operator.api.tier import AnyTier, FlagshipTier, FlashTier, TextTier, Tier
 
@@ -104,6 +105,18 @@ class GatewayLimits(Model):
     """Requests that one gateway pod holds for one tier while no replica of it is ready. Live."""
 
 
+class GatewayMedia(Model):
+    """Which images and videos clients may name by URL. Bytes in data URLs always pass."""
+
+    allowed_domains: Annotated[tuple[MediaDomain, ...], EachOnce] = Field(
+        default=(), max_length=64, json_schema_extra=SET
+    )
+    """Hosts that such a URL may name, each as a whole and without its subdomains. The engines
+    with vision fetch from these and no others; without any they fetch nothing. RestartsTier."""
+    allow_http: AllowHTTP = Field(default=AllowHTTP.DISABLED, alias="allowHTTP")
+    """Whether such a URL may be http instead of https. Live."""
+
+
 class Gateway(Model):
     """The OpenAI-compatible gateway."""
 
@@ -117,6 +130,8 @@ class Gateway(Model):
     """The Service in front of the gateway. Live."""
     limits: GatewayLimits = GatewayLimits()
     """What one gateway pod accepts at the same time. Live."""
+    media: GatewayMedia = GatewayMedia()
+    """Which images and videos clients may name by URL. RestartsTier."""
 
 
 class GLMDeploymentSpec(Model):

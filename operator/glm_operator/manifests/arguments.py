@@ -62,7 +62,7 @@ def arguments(spec: EngineSpec, *, mounted: bool = False) -> list[str]:
         *_tools(spec),
         *_memory(spec),
         *_thinking(spec),
-        *("--allowed-media-domains", NO_MEDIA_DOMAIN),
+        *("--allowed-media-domains", *(spec.media_domains or (NO_MEDIA_DOMAIN,))),
         *("--max-num-queued-reqs", str(MAX_QUEUED_REQUESTS)),
         *("--shutdown-timeout", str(spec.shutdown_seconds)),
         "--enable-prompt-tokens-details",

@@ -52,6 +52,8 @@ class EngineSpec:
     max_images: int = 16
     """Images in one request; 0: the model has no vision."""
     max_videos: int = 0
+    media_domains: tuple[str, ...] = ()
+    """Hosts from which the engine fetches media by URL; none: it fetches nothing."""
     pipeline: int = 1
     group_size: int = 0
     """Weights that share one scale in the checkpoint; 0: the format's usual (catalog.Format)."""
@@ -112,7 +114,7 @@ class EngineSpec:
         """Read a stored revision; fields that this version does not know are left out."""
         known = {item.name for item in fields(cls)}
         values = {key: value for key, value in data.items() if key in known}
-        for name in ("extra_args", "node_names", "tolerations", "image_pull_secrets"):
+        for name in _LISTS:
             values[name] = tuple(values.get(name, ()))
         values["env"] = tuple((name, value) for name, value in values.get("env", ()))
         return cls(**values)
@@ -128,6 +130,7 @@ class EngineSpec:
         return canonical_hash(told)[:REVISION_LENGTH]
 
 
+_LISTS = ("extra_args", "node_names", "tolerations", "image_pull_secrets", "media_domains")
 _DEFAULTS: dict[str, Any] = json.loads(
     json.dumps(
         {item.name: item.default for item in fields(EngineSpec) if item.default is not MISSING}

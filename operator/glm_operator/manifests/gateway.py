@@ -43,6 +43,9 @@ class GatewayConfig:
     max_body_bytes: int
     max_in_flight_bytes: int
     max_held_requests: int
+    media_domains: tuple[str, ...] = ()
+    """Hosts of media by URL that every engine with vision knows."""
+    allow_http: bool = False
     aliases: Mapping[str, str] = field(default_factory=dict)
     tiers: Mapping[str, TierRoute] = field(default_factory=dict)
 
@@ -72,6 +75,10 @@ def config_document(owner: Owner, config: GatewayConfig) -> dict[str, Any]:
             "maxBodyBytes": config.max_body_bytes,
             "maxInFlightBytes": config.max_in_flight_bytes,
             "maxHeldRequests": config.max_held_requests,
+        },
+        "media": {
+            "allowedDomains": sorted(config.media_domains),
+            "allowHTTP": config.allow_http,
         },
     }
 

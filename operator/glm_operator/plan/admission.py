@@ -98,7 +98,9 @@ def _resolve(name: str, spec: AnyTier, scene: Scene, trial: Room) -> tuple[Resol
     in_use = frozenset(one.revision for one in scene.replicas(name))
     records = Records(tuple(one for one in observed.revisions if one.tier == name), in_use)
     wanted = max(1, promised(spec))
-    inputs = Inputs(name, spec, observed.object.spec.image_pull_secrets, scene.defaults)
+    domains = observed.object.spec.gateway.media.allowed_domains
+    secrets = observed.object.spec.image_pull_secrets
+    inputs = Inputs(name, spec, secrets, scene.defaults, allowed_domains=domains)
     reading = _reading(inputs, records, scene)
     inputs = replace(inputs, facts=reading.facts, commit=reading.commit)
 

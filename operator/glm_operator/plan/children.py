@@ -9,7 +9,7 @@ from typing import Any
 
 from glm_operator import catalog
 from glm_operator.api import names
-from glm_operator.api.enums import Mode
+from glm_operator.api.enums import AllowHTTP, Mode
 from glm_operator.api.tier import FlashTier
 from glm_operator.manifests import gateway, services
 from glm_operator.manifests.applied import is_applied, stamped
@@ -135,9 +135,21 @@ def _config(scene: Scene, tiers: Sequence[TierPlan]) -> gateway.GatewayConfig:
         max_body_bytes=limits.max_body_bytes,
         max_in_flight_bytes=limits.max_in_flight_bytes,
         max_held_requests=limits.max_held_requests,
+        media_domains=_media_domains(scene, tiers),
+        allow_http=spec.gateway.media.allow_http is AllowHTTP.ENABLED,
         aliases={name: target.value for name, target in spec.gateway.model_aliases.items()},
         tiers={tier.name: _route(scene, tier) for tier in tiers},
     )
+
+
+def _media_domains(scene: Scene, tiers: Sequence[TierPlan]) -> tuple[str, ...]:
+    """The hosts that every engine which may get an image knows: a rollout adds one at its end."""
+    allowed = set(scene.observed.object.spec.gateway.media.allowed_domains)
+    for tier in tiers:
+        for engine in _engines(scene, tier):
+            if engine.sees:
+                allowed &= set(engine.media_domains)
+    return tuple(sorted(allowed))
 
 
 def _route(scene: Scene, tier: TierPlan) -> gateway.TierRoute:

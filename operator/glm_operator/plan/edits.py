@@ -25,6 +25,7 @@ from glm_operator.plan.scene import Scene
 from glm_operator.plan.tier import Course
 
 PULL_SECRETS = "spec.imagePullSecrets"
+MEDIA_DOMAINS = "spec.gateway.media.allowedDomains"
 _LIVE = {f"placement.{Placement.model_fields[name].alias}" for name in LIVE_PLACEMENT} | {
     f"weights.{Weights.model_fields[name].alias}" for name in LIVE_WEIGHTS
 }
@@ -128,7 +129,7 @@ def _edit(scene: Scene, before: GLMDeployment, name: str, course: Course | None)
     if stored is None:
         return TierEdit(name, Effect.ADDED, promised(wanted))
     changed = tuple(_differences(stored, wanted))
-    restarting = (*_secrets(before, scene), *(one for one in changed if not _is_live(one)))
+    restarting = (*_outside(before, scene, wanted), *(one for one in changed if not _is_live(one)))
     target, running = course.resolution.revision, _running(scene, name)
     replaced = sum(one.revision != target for one in running)
     waits_for = course.held if target else "what is new does not fit"
@@ -156,11 +157,14 @@ def _is_live(path: str) -> bool:
     return parts[0] in LIVE_FIELDS or ".".join(parts[:2]) in _LIVE
 
 
-def _secrets(before: GLMDeployment, scene: Scene) -> tuple[str, ...]:
-    same = sorted(before.spec.image_pull_secrets) == sorted(
-        scene.observed.object.spec.image_pull_secrets
-    )
-    return () if same else (PULL_SECRETS,)
+def _outside(before: GLMDeployment, scene: Scene, tier: AnyTier) -> Iterator[str]:
+    """Changed fields outside the tier that its pods are made of."""
+    old, new = before.spec, scene.observed.object.spec
+    if sorted(old.image_pull_secrets) != sorted(new.image_pull_secrets):
+        yield PULL_SECRETS
+    domains = (sorted(spec.gateway.media.allowed_domains) for spec in (old, new))
+    if tier.max_images and next(domains) != next(domains):
+        yield MEDIA_DOMAINS
 
 
 def _differences(before: Model, after: Model, place: str = "") -> Iterator[str]:

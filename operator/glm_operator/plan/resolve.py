@@ -39,6 +39,13 @@ class Inputs:
     """What the checkpoint is; None: the preset is believed."""
     commit: str = ""
     """What `model.revision` was resolved to; empty: unknown."""
+    allowed_domains: tuple[str, ...] = ()
+    """Hosts of media by URL, of the object; a model without vision has none."""
+
+    @property
+    def media_domains(self) -> tuple[str, ...]:
+        """Hosts from which the tier's engines fetch media, in an order of their own."""
+        return tuple(sorted(self.allowed_domains)) if self.tier.max_images else ()
 
     @property
     def model(self) -> catalog.Model:
@@ -101,7 +108,9 @@ class Inputs:
         written = self.tier.model_copy(update=fixed).model_dump(
             mode="json", by_alias=True, exclude=LIVE_FIELDS, exclude_defaults=True
         )
-        return canonical_hash({"tier": written, "pullSecrets": sorted(self.pull_secrets)})
+        domains = {"mediaDomains": self.media_domains} if self.media_domains else {}
+        secrets = sorted(self.pull_secrets)
+        return canonical_hash({"tier": written, "pullSecrets": secrets, **domains})
 
 
 UNTOLD = ("secret", "checkpoint")
@@ -308,6 +317,7 @@ def sized_engine(wanted: Inputs, option: Option) -> EngineSpec:
         reasoning_parser=model.reasoning_parser,
         max_images=tier.max_images,
         max_videos=tier.max_videos,
+        media_domains=wanted.media_domains,
         thinking=tier.thinking.default is Thinking.ENABLED,
         max_output_tokens=tier.thinking.max_output_tokens,
         extra_args=tier.engine.extra_args,

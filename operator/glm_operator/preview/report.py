@@ -256,7 +256,15 @@ def _candidates(name: str, course: Course, question: Question) -> tuple[Candidat
     if resolution.refusal is not None:
         return ()
     tier = dict(spec.tiers.items())[name]
-    inputs = Inputs(name, tier, spec.image_pull_secrets, question.defaults, course.facts)
+    domains = spec.gateway.media.allowed_domains
+    inputs = Inputs(
+        name,
+        tier,
+        spec.image_pull_secrets,
+        question.defaults,
+        course.facts,
+        allowed_domains=domains,
+    )
     nodes = newnodes.candidates(tier, Kinds(question.observed.nodes))
     return candidates(inputs, resolution.engine, resolution.option, nodes)
 
