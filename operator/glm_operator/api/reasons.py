@@ -323,6 +323,9 @@ FIRST_TOKEN_TIMEOUT = _error(
 )
 IDLE_TIMEOUT = _error("IdleTimeout", "An answer paused for `idleTimeoutSeconds`; it is cut.")
 TOTAL_TIMEOUT = _error("TotalTimeout", "The request was not done within `totalTimeoutSeconds`.")
+ENGINE_REFUSED = _error(
+    "EngineRefused", "The engine refused a request whose stream had begun while it was held."
+)
 STREAM_BROKEN = _error(
     "StreamBroken", "The replica was lost after its first byte; the answer is cut."
 )

@@ -73,7 +73,7 @@ class Exchange:
         self._renewed = False
         self._replied: tuple[int, dict[bytes, bytes]] | None = None
         """Status and headers of the replica, which wait for the first byte of the body."""
-        self._answer = Answer(client, self.dialect)
+        self.answer = Answer(client, self.dialect)
         self._pool: Pool | None = None
         self.request_id = request_id
         self.body: Body = b""
@@ -144,7 +144,7 @@ class Exchange:
     def _hold(self) -> None:
         assert self._pool is not None
         if self._wait is None:
-            self._wait = Wait(self, self._pool, self._clock, self._waits_since)
+            self._wait = Wait(self, self._pool, self._gateway, self._waits_since)
         try:
             self._wait.enter()
         except Refusal as refusal:
@@ -154,7 +154,11 @@ class Exchange:
 
     def _stop_waiting(self) -> None:
         if self._wait is not None:
-            self._wait.leave()
+            self._wait.over()
+
+    def open_stream(self) -> None:
+        """Begin the answer of a held stream before a replica is there."""
+        self.answer.open(self._own_headers())
 
     def released(self) -> None:
         """A replica of the tier may be ready."""
@@ -216,7 +220,7 @@ class Exchange:
         """Pass on some bytes."""
         if self.phase is Phase.WAITING and not self._begin_answer(data):
             return
-        self._answer.push(data, last)
+        self.answer.push(data, last)
 
     def _begin_answer(self, data: bytes) -> bool:
         """Start the client's answer with its first bytes; False when they tell of a dead engine."""
@@ -230,12 +234,13 @@ class Exchange:
         self.first_token_seconds = time.monotonic() - self.began
         self.phase = Phase.RELAYING
         self._release_body()
+        self._stop_waiting()
         replica = self._attempt.replica
         if replica.answered(self._clock()):
             self._gateway.pools.kick(replica)
         assert self._pool is not None
         self._gateway.pools.answered(self._pool, replica)
-        self._answer.begin(self.status, self._own_headers() | headers, streamed)
+        self.answer.begin(self.status, self._own_headers() | headers, streamed)
         if self._client.stalled:
             self._attempt.pause()
         return True
@@ -244,8 +249,8 @@ class Exchange:
         """The answer is complete."""
         if self.phase is Phase.WAITING and not self._begin_answer(b""):
             return
-        if not self._answer.complete():
-            self._break(STREAM_BROKEN)
+        if not self.answer.complete():
+            self._break(self.answer.late_refusal() or Refusal(STREAM_BROKEN))
             return
         attempt, self._attempt = self._attempt, None
         assert attempt is not None
@@ -256,7 +261,7 @@ class Exchange:
     def upstream_lost(self, reused: bool, sent: bool) -> None:
         """The connection broke."""
         if self.phase is Phase.RELAYING:
-            self._break(STREAM_BROKEN)
+            self._break(Refusal(STREAM_BROKEN))
         elif reused and self._replied is None and self._renew():
             self._gateway.metrics.retries.add((self.tier, Cause.STALE.value))
         else:
@@ -272,10 +277,11 @@ class Exchange:
         self._attempt.renew()
         return True
 
-    def _break(self, reason: ErrorReason) -> None:
+    def _break(self, refusal: Refusal) -> None:
         """End an answer that has begun so that nobody takes it for complete."""
-        self.error = reason
-        self._answer.say(Refusal(reason))
+        self.error = refusal.reason
+        self._stop_waiting()
+        self.answer.say(refusal)
         self._close_attempt()
         self._finish()
         self._client.cut()
@@ -339,7 +345,7 @@ class Exchange:
     def fail(self, refusal: Refusal) -> None:
         """Give up, with an error if the answer has not begun."""
         if self.phase is Phase.RELAYING:
-            self._break(refusal.reason)
+            self._break(refusal)
         elif self.phase is not Phase.DONE:
             self.refuse(refusal)
 
@@ -347,6 +353,9 @@ class Exchange:
         """Answer with an error instead of a replica."""
         self.error = refusal.reason
         self.status = refusal.reason.status
+        if self.answer.opened:
+            self._break(refusal)
+            return
         self._stop_waiting()
         self._close_attempt()
         headers = self._own_headers()
@@ -375,5 +384,5 @@ class Exchange:
         self._release_body()
         used = None
         if phase is Phase.RELAYING and self.status == 200 and self.facts is not None:
-            used = self._answer.usage(self.facts)
+            used = self.answer.usage(self.facts)
         self._gateway.finished(self, self._client.sent_bytes, used)

@@ -38,6 +38,10 @@ class Timings:
     """A client that reads nothing for this long while bytes wait is cut off."""
     linger: float = 2.0
     """How long what a client still sends is dropped so that its last answer is received."""
+    silence: float = 20.0
+    """For so long a held request is answered nothing: then an error can still be one."""
+    comment: float = 10.0
+    """Between the comments in a stream that was opened while it is held."""
     connect: float = 5.0
     count: float = 10.0
     """How long an engine may take to count tokens before the gateway estimates them."""

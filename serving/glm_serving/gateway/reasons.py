@@ -170,6 +170,12 @@ IDLE_TIMEOUT = _error(
 TOTAL_TIMEOUT = _error(
     "TotalTimeout", 504, SERVER, "The request was not done within `totalTimeoutSeconds`."
 )
+ENGINE_REFUSED = _error(
+    "EngineRefused",
+    400,
+    INVALID,
+    "The engine refused a request whose stream had begun while it was held.",
+)
 STREAM_BROKEN = _error(
     "StreamBroken", 502, SERVER, "The replica was lost after its first byte; the answer is cut."
 )

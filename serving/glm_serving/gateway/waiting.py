@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from glm_serving.gateway.errors import Refusal
 from glm_serving.gateway.holding import Weight
 from glm_serving.gateway.http import read_timeout_of
+from glm_serving.gateway.keepalive import KeepAlive
 from glm_serving.gateway.places import identity
 from glm_serving.gateway.reasons import (
     HOLD_QUEUE_FULL,
@@ -19,9 +20,8 @@ from glm_serving.gateway.reasons import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from glm_serving.gateway.exchange import Exchange
+    from glm_serving.gateway.gateway import Gateway
     from glm_serving.gateway.pools import Pool
 
 READ_TIMEOUT_SHARE = 0.9
@@ -35,18 +35,21 @@ class Wait:
     """
 
     def __init__(
-        self, exchange: Exchange, pool: Pool, clock: Callable[[], float], since: float | None
+        self, exchange: Exchange, pool: Pool, gateway: Gateway, since: float | None
     ) -> None:
         self._exchange = exchange
         self._pool = pool
-        self._clock = clock
+        self._clock = gateway.clock
         age = time.monotonic() - exchange.began
-        self._since = clock() - age if since is None else since
+        self._since = self._clock() - age if since is None else since
         """When it arrived for the first time, which settles its place."""
         self._entered_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._read_timeout = read_timeout_of(exchange.head)
         facts = exchange.facts
+        self._keep_alive = (
+            KeepAlive(exchange, self, gateway.timings) if facts and facts.stream else None
+        )
         self.key = ""
         self.weight = Weight(
             requests=1,
@@ -81,10 +84,13 @@ class Wait:
         self._entered_at = self._clock()
         queue.add(self, self._since)
         self._timer = asyncio.get_running_loop().call_later(remaining, self._expired)
+        if self._keep_alive is not None:
+            self._keep_alive.start()
 
     def remaining_seconds(self) -> float:
         """How much longer it may wait: the tier's time, and what the client's patience leaves."""
-        remaining = self._pool.hold_timeout_seconds - self.seconds
+        stay = self._clock() - self._entered_at if self.is_held else 0.0
+        remaining = self._pool.hold_timeout_seconds - self.seconds - stay
         if self._read_timeout is None:
             return remaining
         age = time.monotonic() - self._exchange.began
@@ -127,6 +133,24 @@ class Wait:
     def _expired(self) -> None:
         self._exchange.refuse(self._refusal(HOLD_TIMEOUT))
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it is in the queue."""
+        return self._timer is not None
+
+    def is_soon_over(self) -> bool:
+        """Whether a replica is known to come in time."""
+        estimate = self._pool.queue.start.estimate_seconds()
+        if estimate is None:
+            return self._pool.tier.serving(self._clock())
+        return estimate <= self.remaining_seconds()
+
+    def over(self) -> None:
+        """The answer begins, or never comes."""
+        self.leave()
+        if self._keep_alive is not None:
+            self._keep_alive.stop()
+
     def released(self) -> None:
         """A replica has room: the queue has let it go."""
         self.leave()
@@ -143,6 +167,6 @@ class Wait:
 
     def abandon(self) -> None:
         """The client left: its package may send the request again."""
-        if self._timer is not None:
+        if self.is_held:
             self._keep_place(None)
-            self.leave()
+        self.over()
