@@ -35,7 +35,7 @@ def test_any_cut_of_a_stream_gives_the_same_bytes(at: list[int], windows: bool) 
         assert passed == b"" or passed.endswith((b"\n\n", b"\r\n\r\n"))
         out += passed
     assert out + stream.rest() == data
-    assert stream.events == len(events(6)) - 1
+    assert stream.marked == len(events(6)) - 1
 
 
 @given(st.lists(st.binary(max_size=50), max_size=30))

@@ -56,7 +56,7 @@ class Answer:
             self._error = None if streamed and status == 200 else bytearray()
             return
         if streamed:
-            self._events = EventStream()
+            self._events = EventStream(self._dialect.token_event)
         length = headers.pop(b"content-length", None)
         self._client.start(status, headers, int(length) if length is not None else None, more=True)
 
@@ -96,14 +96,13 @@ class Answer:
     def say(self, refusal: Refusal) -> None:
         """Say inside a stream why it ends here, if it stands between two events."""
         if self._events is not None and not self._events.mid_event:
-            self._client.write(self._dialect.event(refusal, self._events.events))
+            self._client.write(self._dialect.event(refusal, self._tail))
 
     def usage(self, facts: Facts) -> usage.Usage:
         """The tokens that the engine reported, else an estimate from what has passed."""
         return self._tail.usage(self._dialect.counts) or usage.estimated(
             facts.prompt_tokens,
-            self._events.events if self._events is not None else 0,
-            self._dialect.opening_events,
+            self._dialect.tokens(self._events.marked) if self._events is not None else None,
             self._client.sent_bytes,
         )
 

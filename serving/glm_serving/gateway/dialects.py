@@ -17,12 +17,14 @@ class Dialect:
 
     error: Callable[[Refusal, str | None], dict[str, object]]
     """The object that tells of a refusal, for a field at fault."""
-    event: Callable[[Refusal, int], bytes]
-    """The same inside a stream, after so many events: the API's package raises on it."""
+    event: Callable[[Refusal, usage.Tail], bytes]
+    """The same inside a stream that passed so far: the API's package raises on it."""
     ends: tuple[bytes, ...]
     """What stands at the end of a complete stream, or of one that the engine itself broke off."""
+    token_event: bytes
+    """Marks the events that carry about one token each."""
     opening_events: int
-    """Events of a stream before the first that carries a token."""
+    """Events with this mark before the first that carries a token."""
     counts: usage.Counts
     max_retry_after_seconds: int
     """Above this the API's package does not honour `Retry-After` and retries at once."""
@@ -30,6 +32,10 @@ class Dialect:
     """The headers in which the API's package looks for the request's id."""
     conversation: str = "messages"
     """The field with the conversation; a decision knows no API and calls it `messages`."""
+
+    def tokens(self, marked: int) -> int:
+        """Tokens in a stream with so many marked events."""
+        return max(marked - self.opening_events, 0)
 
     def body(self, refusal: Refusal) -> bytes:
         """The body of an answer that refuses."""
@@ -58,15 +64,15 @@ def _openai_error(refusal: Refusal, param: str | None) -> dict[str, object]:
     return {"error": _details(refusal, refusal.reason.type, param)}
 
 
-def _openai_event(refusal: Refusal, events: int) -> bytes:
+def _openai_event(refusal: Refusal, tail: usage.Tail) -> bytes:
     return b"data: " + msgspec.json.encode(_openai_error(refusal, refusal.param)) + b"\n\n"
 
 
-def _responses_event(refusal: Refusal, events: int) -> bytes:
+def _responses_event(refusal: Refusal, tail: usage.Tail) -> bytes:
     """The API's `error` event has its fields at the top; the openai package raises on `error`."""
     event = {
         "type": "error",
-        "sequence_number": events,
+        "sequence_number": tail.events(),
         "code": refusal.reason.name,
         "message": str(refusal),
         "param": refusal.param,
@@ -94,7 +100,7 @@ def _anthropic_error(refusal: Refusal, param: str | None) -> dict[str, object]:
     return {"type": "error", "error": _details(refusal, kind, param)}
 
 
-def _anthropic_event(refusal: Refusal, events: int) -> bytes:
+def _anthropic_event(refusal: Refusal, tail: usage.Tail) -> bytes:
     data = msgspec.json.encode(_anthropic_error(refusal, refusal.param))
     return b"event: error\ndata: " + data + b"\n\n"
 
@@ -103,6 +109,7 @@ CHAT = Dialect(
     error=_openai_error,
     event=_openai_event,
     ends=(b"data: [DONE]",),
+    token_event=b"data: {",
     opening_events=1,
     counts=usage.CHAT,
     max_retry_after_seconds=120,
@@ -112,6 +119,7 @@ COMPLETIONS = Dialect(
     error=_openai_error,
     event=_openai_event,
     ends=(b"data: [DONE]",),
+    token_event=b"data: {",
     opening_events=0,
     counts=usage.CHAT,
     max_retry_after_seconds=120,
@@ -127,7 +135,8 @@ RESPONSES = Dialect(
         # The last event repeats the whole answer, and not every engine puts its type behind it.
         b'"usage":{',
     ),
-    opening_events=4,
+    token_event=b".delta\ndata: ",
+    opening_events=0,
     counts=usage.RESPONSES,
     max_retry_after_seconds=120,
     conversation="input",
@@ -136,7 +145,8 @@ MESSAGES = Dialect(
     error=_anthropic_error,
     event=_anthropic_event,
     ends=(b"event: message_stop", b"event: error"),
-    opening_events=2,
+    token_event=b"event: content_block_delta\n",
+    opening_events=0,
     counts=usage.MESSAGES,
     max_retry_after_seconds=60,
     id_headers=(b"x-request-id", b"request-id"),

@@ -12,12 +12,13 @@ class EventStream:
     The concatenation of what `push` and `rest` return is exactly what was pushed.
     """
 
-    __slots__ = ("_torn", "events", "mid_event")
+    __slots__ = ("_mark", "_torn", "marked", "mid_event")
 
-    def __init__(self) -> None:
+    def __init__(self, mark: bytes = b"data: {") -> None:
+        self._mark = mark
         self._torn = b""
-        self.events = 0
-        """Data events passed on."""
+        self.marked = 0
+        """How often the mark was passed on: with an event's first bytes, its events."""
         self.mid_event = False
         """Whether bytes of an unfinished event were passed on."""
 
@@ -29,7 +30,7 @@ class EventStream:
             data = self._hold_back(data)
         else:
             self.mid_event = False
-        self.events += data.count(b"data: {")
+        self.marked += data.count(self._mark)
         return data
 
     def _hold_back(self, data: bytes) -> bytes:

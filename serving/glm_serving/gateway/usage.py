@@ -8,7 +8,9 @@ from dataclasses import dataclass
 TAIL_BYTES = 4096
 """The usage object stands at the end of a response; more of it is not kept."""
 
+BYTES_PER_TOKEN = 4
 _USAGE = b'"usage":'
+_SEQUENCE = re.compile(rb'"sequence_number":\s*(\d{1,12})')
 
 
 def _count(name: str) -> re.Pattern[bytes]:
@@ -82,6 +84,11 @@ class Tail:
         prompt = sum(_number(part, kept, at) for part in counts.prompt)
         return Usage(prompt, _number(counts.completion, kept, at), reported=True)
 
+    def events(self) -> int:
+        """Events so far of a stream that numbers them from 0, as far as the tail tells."""
+        numbers = _SEQUENCE.findall(self._kept)
+        return int(numbers[-1]) + 1 if numbers else 0
+
     def has_any(self, marks: tuple[bytes, ...]) -> bool:
         """Whether one of these stands in the tail."""
         return any(mark in self._kept for mark in marks)
@@ -92,7 +99,7 @@ def _number(count: re.Pattern[bytes], kept: bytearray, at: int) -> int:
     return int(found[1]) if found else 0
 
 
-def estimated(prompt_tokens: int, events: int, opening_events: int, body_bytes: int) -> Usage:
-    """Usage that was not reported: a stream carries about one token per event after its opening."""
-    completion = events - opening_events if events else body_bytes // 4
-    return Usage(prompt_tokens, max(completion, 0), reported=False)
+def estimated(prompt_tokens: int, completion: int | None, body_bytes: int) -> Usage:
+    """Usage that was not reported; without a count of the completion by the size of the answer."""
+    counted = body_bytes // BYTES_PER_TOKEN if completion is None else completion
+    return Usage(prompt_tokens, counted, reported=False)
