@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from gateway_fakes import PNG_640x480, chat, config
 from glm_serving.gateway import facts, priors
 from glm_serving.gateway.config import Config
-from glm_serving.gateway.decide import Decision, Hints, State, decide, policy_of
+from glm_serving.gateway.decide import Decision, Hints, State, decide
 from glm_serving.gateway.errors import Refusal
 from glm_serving.gateway.facts import Facts, Opening
+from glm_serving.gateway.policy import policy_of
 
 POLICY = policy_of(config())
 BOTH = State(frozenset({"flagship", "flash"}))
@@ -101,9 +102,12 @@ def test_priors_decide_by_task(
 @pytest.mark.parametrize("task", priors.TASKS)
 def test_a_declared_task_wins_over_the_words(task: str) -> None:
     tier, reason = choose(ask("Turn this into HTML", 1, tools=CLICK), Hints(task=task))
-    small = priors.LEADS[task] < 5
+    small = priors.LEADS.get(task, 100) < 5
     assert tier == ("flash" if small else "flagship")
-    assert reason == ("LeadWithinTolerance" if small else "LeadAboveTolerance")
+    if task not in priors.LEADS:
+        assert reason == "NoPublishedLead"
+    else:
+        assert reason == ("LeadWithinTolerance" if small else "LeadAboveTolerance")
 
 
 def test_the_leads_are_the_published_ones() -> None:

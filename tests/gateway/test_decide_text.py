@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from gateway_fakes import PNG_640x480, chat, config
 from glm_serving.gateway import facts
-from glm_serving.gateway.decide import Decision, Hints, Policy, State, decide, policy_of
+from glm_serving.gateway.decide import Decision, Hints, State, decide
 from glm_serving.gateway.errors import Refusal
 from glm_serving.gateway.facts import Facts
+from glm_serving.gateway.policy import Policy, policy_of
 
 IMAGE = {"type": "image_url", "image_url": {"url": PNG_640x480}}
 CLICK = [{"type": "function", "function": {"name": "click"}}]

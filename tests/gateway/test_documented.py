@@ -1,4 +1,4 @@
-"""docs/gateway.md and docs/metrics.md say what the code does."""
+"""docs/gateway.md, docs/routing.md and docs/metrics.md say what the code does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from glm_serving.gateway import config, priors, reasons
 from glm_serving.gateway.accesslog import Entry
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGE = (DOCS / "gateway.md").read_text()
+PAGE = (DOCS / "gateway.md").read_text() + (DOCS / "routing.md").read_text()
 METRICS = (DOCS / "metrics.md").read_text()
 
 

@@ -21,6 +21,7 @@ class _Gateway:
 
     timings = Timings()
     draining = False
+    rule_headers: frozenset[bytes] = frozenset()
 
     def admit(self, *_: object) -> int:
         return 0

@@ -23,9 +23,10 @@ class Entry(msgspec.Struct, rename="camel", omit_defaults=True):
     tier: str = ""
     replica: str = ""
     reason: str = ""
+    rule: str = ""
     error: str = ""
-    degraded: bool = False
-    """A weaker tier answered than the one that was chosen."""
+    degraded: str = ""
+    """The tier that was chosen, where a weaker one answered."""
     task: str = ""
     key: str = ""
     """Name of the client's key, never the key."""

@@ -100,5 +100,6 @@ def _entry(exchange: Exchange) -> Entry:
     if exchange.facts is not None and exchange.decision is not None:
         entry.model, entry.stream = exchange.facts.model, exchange.facts.stream
         entry.tier, entry.task = exchange.decision.tier, exchange.decision.task
-        entry.reason = exchange.decision.reason.name
+        entry.reason, entry.rule = exchange.decision.reason.name, exchange.decision.rule
+        entry.degraded = exchange.decision.degraded
     return entry

@@ -44,6 +44,10 @@ class Service(Budget, Protocol):
     draining: bool
     """The process is stopping: answers end their connections."""
 
+    @property
+    def rule_headers(self) -> frozenset[bytes]:
+        """Headers that are kept for the rules of the configuration."""
+
     def admit(self, connection: ClientConnection, head: RequestHead) -> int:
         """Judge a head before its body is read; returns the bytes the body may have."""
 
@@ -140,7 +144,7 @@ class ClientConnection(asyncio.BufferedProtocol):
                 self._deadline = self._clock() + self._service.timings.header
             return
         self._head_begun = False
-        self._head, self._parser = RequestHead(), RequestParser()
+        self._head, self._parser = RequestHead(), RequestParser(self._service.rule_headers)
         try:
             if not 4 <= end <= MAX_HEAD_BYTES:
                 raise Refusal(

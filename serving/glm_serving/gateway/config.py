@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from glm_serving.compat import override
+from glm_serving.gateway import rules
 from glm_serving.gateway.errors import ConfigError
+from glm_serving.gateway.rules import Degradation, Rule
 
 AUTO = "auto"
 FLAGSHIP = "flagship"
@@ -131,6 +133,10 @@ class Config(msgspec.Struct, frozen=True, rename="camel"):
     """More model names: name -> `auto` or a tier. An alias wins over a model name."""
     quality_tolerance_points: float = 5
     """Flash serves where the flagship's published lead is smaller."""
+    rules: tuple[Rule, ...] = ()
+    """Rules that choose a tier, tried in this order before the published scores."""
+    degradation: Degradation = Degradation.HOLD
+    """What happens while the chosen tier takes no request."""
     log_level: LogLevel = LogLevel.INFO
     """Lines of the log of the process that matter less than this are left out."""
     limits: Limits = Limits()
@@ -181,6 +187,20 @@ def _check(config: Config) -> None:
             raise ConfigError(f"aliases.{alias} is {target!r}: use {AUTO!r} or a tier that exists")
     for name, tier in config.tiers.items():
         _check_tier(name, tier)
+    _check_rules(config)
+
+
+def _check_rules(config: Config) -> None:
+    names = {name: target == AUTO for name, target in client_names(config).items()}
+    seen: set[str] = set()
+    for rule in config.rules:
+        if rule.name in seen:
+            raise ConfigError(f"rules has {rule.name!r} twice: rename one")
+        seen.add(rule.name)
+        if rule.tier not in config.tiers:
+            have = " or ".join(config.tiers)
+            raise ConfigError(f"rules.{rule.name}.tier is {rule.tier!r}: use {have}")
+        rules.check(rule, names)
 
 
 def _check_tier(name: str, tier: TierConfig) -> None:

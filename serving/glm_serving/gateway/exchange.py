@@ -112,7 +112,9 @@ class Exchange:
             self.refuse(refusal)
             return
         self._pool = self._gateway.pools[self.decision.tier]
-        self._waits_since = self._pool.came(self.head, self.body, self.facts)
+        # What another tier serves is still wanted of the chosen one: it may have to wake up.
+        chosen = self._gateway.pools[self.decision.chosen]
+        self._waits_since = chosen.came(self.head, self.body, self.facts)
         if self.decision.hold:
             self._hold()
         else:
@@ -365,8 +367,7 @@ class Exchange:
     def _own_headers(self) -> dict[bytes, bytes]:
         headers = self.dialect.headers(self.request_id)
         if self.decision is not None:
-            headers[b"x-glm-tier"] = self.decision.tier.encode()
-            headers[b"x-glm-decision"] = self.decision.reason.name.encode()
+            headers |= self.decision.headers()
         if self._attempt is not None:
             self.replica_name = self._attempt.replica.name
             headers[b"x-glm-replica"] = self.replica_name.encode("latin-1")

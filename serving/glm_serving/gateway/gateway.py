@@ -16,7 +16,7 @@ from glm_serving.gateway.bodies import Body
 from glm_serving.gateway.client import ClientConnection
 from glm_serving.gateway.config import Address, Config
 from glm_serving.gateway.counting import TokenCount
-from glm_serving.gateway.decide import Decision, Hints, State, decide, policy_of
+from glm_serving.gateway.decide import Decision, Hints, State, decide
 from glm_serving.gateway.errors import Refusal
 from glm_serving.gateway.exchange import Exchange
 from glm_serving.gateway.facts import Facts
@@ -28,6 +28,7 @@ from glm_serving.gateway.keys import Entries
 from glm_serving.gateway.limits import ByteBudget, RetryBudget, Timings
 from glm_serving.gateway.metrics import Metrics
 from glm_serving.gateway.poison import RefusedBodies
+from glm_serving.gateway.policy import policy_of
 from glm_serving.gateway.pools import Pools
 from glm_serving.gateway.reasons import (
     INTERNAL_ERROR,
@@ -132,12 +133,19 @@ class Gateway:
         began = time.perf_counter()
         read = routes.of(head).read
         assert read is not None
-        hints = Hints(head.text(b"x-glm-tier"), head.text(b"x-glm-task"))
+        headers = {name.decode(): head.text(name) for name in self._policy.headers}
+        named, task = head.text(b"x-glm-tier"), head.text(b"x-glm-task")
+        hints = Hints(named, task, headers, head.key.tiers)
         try:
             facts = read(body, self.config.media)
             return facts, decide(facts, hints, State(self.pools.serving()), self._policy)
         finally:
             self.metrics.decision.observe(time.perf_counter() - began)
+
+    @property
+    def rule_headers(self) -> frozenset[bytes]:
+        """Headers that the rules of the configuration look at."""
+        return self._policy.headers
 
     # --- requests
 

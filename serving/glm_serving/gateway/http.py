@@ -39,7 +39,8 @@ _READ = frozenset(
         b"x-stainless-retry-count",
     }
 )
-"""Every header with any effect; all others, internal ones from outside included, are dropped."""
+"""Every header with any effect; all others, internal ones from outside included, are dropped,
+except those that rules of the configuration look at."""
 _FORWARDED = (b"accept", b"content-type", b"traceparent", b"tracestate", b"user-agent")
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _SESSION = re.compile(r"[\x21-\x7e]{1,128}")
@@ -79,7 +80,9 @@ class RequestHead:
 class RequestParser:
     """Parses one request with llhttp: the head at once, a chunked body piece by piece."""
 
-    def __init__(self) -> None:
+    def __init__(self, also: frozenset[bytes] = frozenset()) -> None:
+        """`also`: names of further headers that are kept."""
+        self._also = also
         self._begin()
 
     def _begin(self) -> None:
@@ -164,7 +167,7 @@ class RequestParser:
             return
         self._count += 1
         key = name.lower()
-        if key in _READ:
+        if key in _READ or key in self._also:
             if key in self._head.headers:
                 self._twice = key
             self._head.headers[key] = value

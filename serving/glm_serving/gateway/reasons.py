@@ -49,12 +49,14 @@ CLIENT_NAMED_TIER = _decision(
     "ClientNamedTier", "The model name, an alias or `x-glm-tier` names the tier."
 )
 ONLY_TIER = _decision("OnlyTier", "There is no other tier, or none that has served yet.")
+ONLY_TIER_FOR_KEY = _decision("OnlyTierForKey", "The API key may use no other tier.")
 ONLY_TIER_THAT_FITS = _decision(
     "OnlyTierThatFits", "No other tier holds this context or this many images or videos."
 )
 ONLY_TIER_WITH_VISION = _decision(
     "OnlyTierWithVision", "The task is about images, and no other tier sees them."
 )
+RULE = _decision("Rule", "A rule of `routing.rules` names the tier; its name follows.")
 OPEN_TOOL_LOOP = _decision(
     "OpenToolLoop",
     "A tool loop is open: it keeps the tier its opening calls for, or the next that can hold it.",
@@ -148,6 +150,9 @@ HOLD_TIMEOUT = _error(
 )
 WAIT_TOO_LONG = _error(
     "WaitTooLong", 503, SERVER, "A replica is expected later than this request may wait."
+)
+TIER_UNAVAILABLE = _error(
+    "TierUnavailable", 503, SERVER, "No replica takes requests now, and `degradation` is `Reject`."
 )
 SHUTTING_DOWN = _error("ShuttingDown", 503, SERVER, "This gateway is stopping; try again.")
 TIER_REMOVED = _error("TierRemoved", 503, SERVER, "The tier left the configuration while waiting.")

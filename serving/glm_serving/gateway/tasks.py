@@ -7,15 +7,20 @@ visual maths; grounding; OCR and charts; else general. Words are English and Chi
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from glm_serving.gateway.priors import (
     DESIGN_TO_CODE,
     GENERAL,
     GROUNDING,
     GUI_AGENT,
+    LONG_VIDEO,
     OCR_AND_CHARTS,
     VISUAL_MATHS,
 )
+
+if TYPE_CHECKING:
+    from glm_serving.gateway.facts.model import Opening
 
 
 def _words(text: str) -> frozenset[str]:
@@ -63,13 +68,15 @@ def operates_screen(tool_name: str) -> bool:
     return not _SCREEN_TOOL_WORDS.isdisjoint(_WORD.findall(spaced))
 
 
-def infer(text: str, screen_tools: bool, tools: bool) -> str | None:
-    """The task of a request with images; None where tools are offered and no rule knows them."""
+def infer(opening: Opening, screen_tools: bool, tools: bool) -> str:
+    """The task of a request with media; empty where tools are offered and no rule knows them."""
+    if opening.videos:
+        return LONG_VIDEO
     if screen_tools:
         return GUI_AGENT
-    lowered = text.lower()
+    lowered = opening.text.lower()
     words = frozenset(_WORD.findall(lowered))
     for task, single, phrases in _WORDS:
         if not single.isdisjoint(words) or any(phrase in lowered for phrase in phrases):
             return task
-    return None if tools else GENERAL
+    return "" if tools else GENERAL

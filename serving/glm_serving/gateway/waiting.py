@@ -15,6 +15,7 @@ from glm_serving.gateway.reasons import (
     HOLD_QUEUE_FULL,
     HOLD_TIMEOUT,
     TIER_REMOVED,
+    TIER_UNAVAILABLE,
     WAIT_TOO_LONG,
     ErrorReason,
 )
@@ -74,6 +75,8 @@ class Wait:
         if self._pool.tier.asleep:
             queue.start.asked()
         self._pool.cold |= not self._pool.tier.serving(self._clock())
+        if self._exchange.decision is not None and self._exchange.decision.reject:
+            raise self._refusal(TIER_UNAVAILABLE)
         if remaining <= 0:
             raise self._refusal(HOLD_TIMEOUT)
         self._check_estimate(remaining)

@@ -11,8 +11,12 @@ class Opening:
 
     images: int = 0
     videos: int = 0
+    prompt_tokens: int = 0
+    """As that of the request which opened the loop."""
     text: str = ""
-    """Excerpt of the last user message."""
+    """Excerpt of the last user message that has text."""
+    system: str = ""
+    """Excerpt of the last system message."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import msgspec
+
 from glm_serving.gateway import tasks
 from glm_serving.gateway.facts import estimate, session
-from glm_serving.gateway.facts.conversation import TOOL, USER, Request, Tool, Turn
+from glm_serving.gateway.facts.conversation import SYSTEM, TOOL, USER, Request, Tool, Turn
 from glm_serving.gateway.facts.loops import open_loop_start, repeated_calls
 from glm_serving.gateway.facts.media import Medium
 from glm_serving.gateway.facts.model import Facts, Opening
 
 EXCERPT_CHARS = 1000
-"""How much of the last user message the task rules read, from each end."""
+"""How much of a text the task rules read, from each end."""
 
 
 def facts_of(request: Request) -> Facts:
@@ -26,6 +28,7 @@ def facts_of(request: Request) -> Facts:
     chars = sum(map(len, texts))
     text_tokens = estimate.text_tokens(texts)
     media_tokens = sum(medium.tokens for medium in media)
+    prompt_tokens = round(text_tokens) + media_tokens + estimate.template_tokens(request)
     # At least one token for each image or video, whatever its size.
     least = round(min(chars / estimate.MAX_CHARS_PER_TOKEN, text_tokens)) + len(media)
     return Facts(
@@ -40,7 +43,7 @@ def facts_of(request: Request) -> Facts:
         media=tuple(dict.fromkeys(medium.key for medium in media)),
         text_chars=chars,
         text_tokens=round(text_tokens),
-        prompt_tokens=round(text_tokens) + media_tokens + estimate.template_tokens(request),
+        prompt_tokens=prompt_tokens,
         min_prompt_tokens=least,
         max_tokens=request.max_tokens,
         choices=request.choices,
@@ -54,7 +57,7 @@ def facts_of(request: Request) -> Facts:
         response_format=request.response_format,
         thinking=request.thinking,
         session=request.session or session.of_beginning(turns),
-        opening=_opening(turns[:start] if start is not None else turns),
+        opening=_opening(request, start, prompt_tokens),
     )
 
 
@@ -85,17 +88,35 @@ def _functions(tools: Sequence[Tool], loop: Sequence[Turn]) -> set[str]:
     return {tool.name for tool in tools} | {call.name for turn in loop for call in turn.calls}
 
 
-def _opening(turns: Sequence[Turn]) -> Opening:
-    media: list[Medium] = [medium for turn in turns for medium in turn.media]
+def _opening(request: Request, start: int | None, prompt_tokens: int) -> Opening:
+    """The request that opened the loop that is open; else the request itself."""
+    opening = request
+    if start is not None:
+        opening = msgspec.structs.replace(request, turns=request.turns[:start])
+        prompt_tokens = _prompt_tokens(opening)
+    media: list[Medium] = [medium for turn in opening.turns for medium in turn.media]
     videos = sum(medium.video for medium in media)
-    return Opening(len(media) - videos, videos, _last_user_text(turns))
+    return Opening(
+        images=len(media) - videos,
+        videos=videos,
+        prompt_tokens=prompt_tokens,
+        text=_last_text(opening.turns, USER),
+        system=_last_text(opening.turns, SYSTEM),
+    )
 
 
-def _last_user_text(turns: Sequence[Turn]) -> str:
+def _prompt_tokens(request: Request) -> int:
+    media_tokens = sum(medium.tokens for turn in request.turns for medium in turn.media)
+    texts = round(estimate.text_tokens(list(_texts(request))))
+    return texts + media_tokens + estimate.template_tokens(request)
+
+
+def _last_text(turns: Sequence[Turn], role: str) -> str:
     for turn in reversed(turns):
-        text = " ".join(text[: 2 * EXCERPT_CHARS] for text in turn.texts if text)
-        if turn.role == USER and text:
-            return _excerpt(text)
+        if turn.role == role:
+            text = " ".join(text[: 2 * EXCERPT_CHARS] for text in turn.texts if text)
+            if text:
+                return _excerpt(text)
     return ""
 
 
