@@ -10,7 +10,7 @@ from pathlib import Path
 
 import uvloop
 
-from glm_serving.gateway import checking, schema
+from glm_serving.gateway import checking, explain, schema
 from glm_serving.gateway.errors import ConfigError
 from glm_serving.gateway.filesource import FileSource
 from glm_serving.gateway.heap import keep_freed_memory
@@ -49,7 +49,11 @@ def print_schema(argv: Sequence[str]) -> int:
     return 0
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"check": check, "schema": print_schema}
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "check": check,
+    "explain": explain.main,
+    "schema": print_schema,
+}
 """What the program does instead of serving, by its first argument."""
 
 

@@ -232,7 +232,7 @@ def _by_priors(facts: Facts, hints: Hints, tolerance: float) -> tuple[tuple[str,
 
 def _by_rules(facts: Facts, hints: Hints, rules: Sequence[Rule], prior: _Choice) -> _Choice:
     """The first rule that matches and whose tier can hold the request; else the priors."""
-    asked = _asked(facts, hints, prior.task)
+    asked = asked_now(facts, hints, prior.task)
     for rule in rules:
         if rule.tier in prior.tiers and matches(rule.match, asked):
             return _ruled(rule, prior)
@@ -254,14 +254,14 @@ def _by_rules_in_loop(
     opening = facts.opening
     size = (opening.images, opening.videos, opening.prompt_tokens, facts.max_tokens)
     could = {tier.name for tier in choice if tier.holds(*size)}
-    began = _asked_at_opening(facts, hints, prior.task)
+    began = asked_at_opening(facts, hints, prior.task)
     first = len(rules)
     for index, rule in enumerate(rules):
         if rule.tier in could and matches(rule.match, began):
             first = index
             break
     settled = prior if first == len(rules) else _ruled(rules[first], prior)
-    now = _asked(facts, hints, prior.task)
+    now = asked_now(facts, hints, prior.task)
     for rule in rules[:first]:
         moved = _ruled(rule, prior)
         if RANK[rule.tier] > RANK[settled.tiers[0]] and matches(rule.match, now):
@@ -274,7 +274,8 @@ def _ruled(rule: Rule, prior: _Choice) -> _Choice:
     return _Choice(tiers, RULE, prior.task, rule.name)
 
 
-def _asked(facts: Facts, hints: Hints, task: str) -> Asked:
+def asked_now(facts: Facts, hints: Hints, task: str) -> Asked:
+    """What rules see of a request."""
     loop = facts.in_tool_loop
     had_video = facts.opening.videos > 0 if loop else facts.videos > 0
     return Asked(
@@ -289,7 +290,8 @@ def _asked(facts: Facts, hints: Hints, task: str) -> Asked:
     )
 
 
-def _asked_at_opening(facts: Facts, hints: Hints, task: str) -> Asked:
+def asked_at_opening(facts: Facts, hints: Hints, task: str) -> Asked:
+    """What rules saw of the request that opened the loop."""
     return Asked(
         model=facts.model,
         task=task,

@@ -1,7 +1,8 @@
-"""Which task a request is, by plain rules on the words of its last user message.
+"""Which task a request is, by plain rules on its tools, system text and last user message.
 
-Rules in order, first match wins: screenshot with tools that operate a screen; design to code;
-visual maths; grounding; OCR and charts; else general. Words are English and Chinese.
+Rules in order, first match wins: a video; tools that operate a screen, or words that ask for the
+next act on one; design to code; visual maths; grounding; OCR and charts; else general. Words are
+English, Chinese, and the plainest ones of a few other languages.
 """
 
 from __future__ import annotations
@@ -32,32 +33,60 @@ _SCREEN_TOOL_WORDS = _words(
     "click tap scroll swipe drag type key keyboard mouse press hover browser navigate goto "
     "computer screen screenshot window cursor desktop"
 )
+_SCREEN_AGENT = re.compile(
+    r"\b(gui|ui|web|browser|mobile|phone|desktop|computer[- ]use) (automation )?agent\b"
+    r"|\b(operate|control|drive|use) (a|an|the|this|my) "
+    r"(phone|smartphone|tablet|computer|browser|desktop|device)\b"
+    r"|\bnext (ui )?action\b|\bi (click|tap|press) next\b|\b(click|tap|type|scroll)\("
+    r"|下一步(操作|点击)"
+)
+"""An agent without function calling says in its prompt that it operates a screen."""
 _WORDS = (
     (
         DESIGN_TO_CODE,
-        _words("html css jsx tsx react vue svelte tailwind frontend webpage svg"),
-        ("front end", "front-end", "web page", "网页", "前端", "页面代码"),
+        _words(
+            "html css scss jsx tsx react vue vue3 svelte tailwind bootstrap frontend webpage svg "
+            "swiftui uikit flutter qml javascript typescript stylesheet markup mockup figma "
+            "wireframe tikz d3 matplotlib plotly"
+        ),
+        (
+            *("web page", "landing page", "front-end code", "jetpack compose", "mock-up"),
+            *("网页", "前端", "页面代码", "设计稿", "webseite", "página web", "page web"),
+        ),
     ),
     (
         VISUAL_MATHS,
         _words(
-            "solve equation equations prove theorem geometry triangle integral derivative "
-            "trigonometry hypotenuse perimeter radius"
+            "solve equation equations prove proof theorem geometry triangle triangles integral "
+            "derivative derivation trigonometry hypotenuse perimeter radius angle slope volume "
+            "matrix probability homework calculate compute berechne calcula"
         ),
-        ("\\frac", "$$", "求解", "方程", "证明", "三角形", "面积"),
+        (
+            *("\\frac", "$$", "area of", "work out", "comes next in this sequence"),
+            *("求解", "解这道", "方程", "证明", "求证", "三角形", "面积", "を求め"),
+        ),
     ),
     (
         GROUNDING,
-        _words("locate bbox coordinates coordinate pinpoint localize"),
-        ("bounding box", "point to", "where is the", "定位", "坐标", "框出"),
+        _words("locate bbox coordinates coordinate pinpoint localize localise polygon"),
+        (
+            *("bounding box", "point to", "where is the", "box around", "at which pixel"),
+            *("定位", "坐标", "框出", "koordinaten", "coordenadas"),
+        ),
     ),
     (
         OCR_AND_CHARTS,
         _words(
-            "ocr transcribe read text extract invoice receipt table chart plot graph axis document "
-            "handwriting scanned legend"
+            "ocr transcribe read extract invoice invoices receipt receipts table chart charts "
+            "graph axis document contract clause signature handwriting handwritten scan scanned "
+            "legend csv markdown menu percentage rechnung facture factura"
         ),
-        ("识别", "文字", "发票", "图表", "表格"),
+        (
+            *("the text", "all text", "text in", "text on", "line plot", "scatter plot"),
+            *("it say", "sign say", "message say", "says", "is written", "is printed"),
+            *("business card", "error message", "bar chart", "pie chart"),
+            *("识别", "文字", "发票", "图表", "表格", "レシート", "請求書", "cartel"),
+        ),
     ),
 )
 
@@ -72,11 +101,17 @@ def infer(opening: Opening, screen_tools: bool, tools: bool) -> str:
     """The task of a request with media; empty where tools are offered and no rule knows them."""
     if opening.videos:
         return LONG_VIDEO
-    if screen_tools:
-        return GUI_AGENT
     lowered = opening.text.lower()
+    if screen_tools or _asks_for_an_act(lowered, opening.system):
+        return GUI_AGENT
     words = frozenset(_WORD.findall(lowered))
     for task, single, phrases in _WORDS:
         if not single.isdisjoint(words) or any(phrase in lowered for phrase in phrases):
             return task
     return "" if tools else GENERAL
+
+
+def _asks_for_an_act(lowered: str, system: str) -> bool:
+    return _SCREEN_AGENT.search(lowered) is not None or (
+        system != "" and _SCREEN_AGENT.search(system.lower()) is not None
+    )
