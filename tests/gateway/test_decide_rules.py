@@ -18,7 +18,7 @@ from glm_serving.gateway.decide import RANK, Decision, Hints, State, decide
 from glm_serving.gateway.errors import ConfigError, Refusal
 from glm_serving.gateway.facts import Facts, Opening
 from glm_serving.gateway.policy import Policy, policy_of
-from glm_serving.gateway.rules import Degradation, Match, Rule
+from glm_serving.gateway.rules import Degradation, Match, Presence, Rule
 
 EVERY = ("flagship", "flash", "text")
 BOTH = ("flagship", "flash")
@@ -49,12 +49,28 @@ CASES = {
         (PHOTO, Hints(task="design-to-code")),
     ),
     "minImages": (Match(min_images=2), (replace(PHOTO, images=2), HARD), (PHOTO, HARD)),
-    "hasVideo": (Match(has_video=True), (replace(PHOTO, videos=1), HARD), (PHOTO, HARD)),
-    "hasVideo not": (Match(has_video=False), (PHOTO, HARD), (replace(PHOTO, videos=1), HARD)),
-    "hasTools": (Match(has_tools=True), (replace(PHOTO, tools=1), HARD), (PHOTO, HARD)),
-    "hasTools not": (Match(has_tools=False), (PHOTO, HARD), (replace(PHOTO, tools=1), HARD)),
+    "hasVideo": (
+        Match(has_video=Presence.REQUIRED),
+        (replace(PHOTO, videos=1), HARD),
+        (PHOTO, HARD),
+    ),
+    "hasVideo not": (
+        Match(has_video=Presence.EXCLUDED),
+        (PHOTO, HARD),
+        (replace(PHOTO, videos=1), HARD),
+    ),
+    "hasTools": (
+        Match(has_tools=Presence.REQUIRED),
+        (replace(PHOTO, tools=1), HARD),
+        (PHOTO, HARD),
+    ),
+    "hasTools not": (
+        Match(has_tools=Presence.EXCLUDED),
+        (PHOTO, HARD),
+        (replace(PHOTO, tools=1), HARD),
+    ),
     "inToolLoop not": (
-        Match(in_tool_loop=False),
+        Match(in_tool_loop=Presence.EXCLUDED),
         (PHOTO, HARD),
         (replace(PHOTO, model="glm-4.6v"), HARD),
     ),
@@ -83,7 +99,7 @@ def test_each_key_of_a_rule_has_an_example_and_a_counterexample(case: str) -> No
 
 
 def test_a_rule_for_loops_moves_one_up_and_leaves_the_request_before_it_alone() -> None:
-    ruled = policy(Rule("agents", "flagship", Match(in_tool_loop=True)))
+    ruled = policy(Rule("agents", "flagship", Match(in_tool_loop=Presence.REQUIRED)))
     began = replace(PHOTO, opening=Opening(images=1), tools=1)
     hints = Hints(task="general")
     assert decide(began, hints, ALL_SERVE, ruled).header == "LeadWithinTolerance"
@@ -251,9 +267,9 @@ MATCHES = st.builds(
     Match,
     tasks=st.sampled_from([(), ("general",), ("gui-agent", "general")]),
     min_images=st.integers(0, 4),
-    has_video=st.sampled_from([None, True, False]),
-    has_tools=st.sampled_from([None, True, False]),
-    in_tool_loop=st.sampled_from([None, True, False]),
+    has_video=st.sampled_from(list(Presence)),
+    has_tools=st.sampled_from(list(Presence)),
+    in_tool_loop=st.sampled_from(list(Presence)),
     min_context_tokens=st.sampled_from([0, 500, 2000]),
 )
 RULES = st.lists(st.builds(Rule, st.just("r"), st.sampled_from(EVERY), MATCHES), max_size=4)

@@ -109,6 +109,11 @@ def _provisioned(shape: str, resource: str) -> Json:
     return {f"{FLASH}.placement": placement | {"nodeAutoscaler": {"nodeShape": shape}}}
 
 
+def _rules(*rules: Mapping[str, Any]) -> Json:
+    whole = [{"name": "mine", "tier": "flash", **rule} for rule in rules]
+    return {"spec.routing.rules": whole}
+
+
 def _alias(name: str, target: str) -> Json:
     return {"spec.gateway.modelAliases": {name: target}}
 
@@ -422,6 +427,37 @@ CASES = (
         "maxBodyBytes is 4097 and maxInFlightBytes is 4096: maxBodyBytes must not be above",
     ),
     Case(
+        "rule-headers",
+        _rules({"match": {"headers": {"x-team": "batch"}}}),
+        _rules({"match": {"headers": {"authorization": "Bearer x"}}}),
+        "a name in headers must be in small letters, at most 63, and none that holds a secret",
+    ),
+    Case(
+        "rule-headers",
+        _rules({"match": {"headers": {"x-1": "Batch"}}}),
+        _rules({"match": {"headers": {"X-1": "Batch"}}}),
+        "a name in headers must be in small letters",
+        "letters",
+    ),
+    Case(
+        "rule-names",
+        _rules({"name": "one"}, {"name": "two"}),
+        _rules({"name": "one"}, {"name": "one", "tier": "flagship"}),
+        "two rules have the same name, rename one",
+    ),
+    Case(
+        "rule-tier",
+        {**_rules({"tier": "text"}), TEXT: TEXT_TIER},
+        _rules({"tier": "text"}),
+        "routing.rules names a tier that this object does not have",
+    ),
+    Case(
+        "rule-models",
+        {**_alias("receipts", "auto"), **_rules({"match": {"models": ["glm", "receipts"]}})},
+        {**_alias("receipts", "flash"), **_rules({"match": {"models": ["receipts"]}})},
+        "models in routing.rules must be routing.autoModel or an alias for auto",
+    ),
+    Case(
         "alias-length",
         _alias("a" * 128, "auto"),
         _alias("a" * 129, "auto"),
@@ -629,7 +665,27 @@ FULL = {
             "drain": {"timeoutSeconds": 90},
         },
     },
-    "routing": {"autoModel": "auto", "qualityTolerancePoints": 0},
+    "routing": {
+        "autoModel": "auto",
+        "qualityTolerancePoints": 0,
+        "rules": [
+            {
+                "name": "nightly",
+                "match": {
+                    "tasks": ["general"],
+                    "minImages": 1,
+                    "hasVideo": "Excluded",
+                    "hasTools": "Any",
+                    "inToolLoop": "Required",
+                    "minContextTokens": 1000,
+                    "headers": {"x-batch": "nightly"},
+                    "models": ["gpt-4o"],
+                },
+                "tier": "flash",
+            }
+        ],
+        "degradation": "Degrade",
+    },
     "gateway": {
         "replicas": 3,
         "modelAliases": {"gpt-4o": "auto"},

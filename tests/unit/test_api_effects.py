@@ -55,8 +55,9 @@ OTHER: dict[str, Any] = {
     "resources.memory": "48Gi",
     "engine.extraArgs": ["--max-num-seqs=2"],
     "engine.env": [{"name": "OTHER", "value": "1"}],
-    "gateway.modelAliases": {"other": "auto"},
     "gateway.media.allowedDomains": ["other.example.org"],
+    "routing.rules": [{"name": "other", "tier": "flash"}],
+    "gateway.modelAliases": {"gpt-4o": "auto", "other": "auto"},
     "imagePullSecrets": ["other"],
 }
 """End of a path -> a legal value, for fields where not any other value would do."""

@@ -23,6 +23,8 @@ GROUPS = (
     rules.FLASH,
     rules.TIERS,
     gateway_rules.LIMITS,
+    gateway_rules.MATCH,
+    gateway_rules.ROUTING,
     gateway_rules.GATEWAY,
     gateway_rules.SPEC,
     rules.OBJECT,

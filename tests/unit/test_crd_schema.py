@@ -99,7 +99,7 @@ def test_every_map_is_bounded() -> None:
 def test_choices_are_pascal_case_or_names_of_tiers() -> None:
     choices = {value for field in EVERY for value in field.schema.get("enum", ())}
     wrong = {value for value in choices if not re.fullmatch(r"[A-Z][A-Za-z0-9.-]*", value)}
-    assert wrong == set()
+    assert wrong <= {"flagship", "flash", "text"}
 
 
 def test_optional_fields_of_the_spec_have_defaults_and_required_ones_none() -> None:

@@ -20,6 +20,21 @@ OWNER = Owner("vision", "ml", "uid-vision")
 FIXTURE = Path(__file__).resolve().parents[1] / "data" / "gateway-config.json"
 PODS = gateway.GatewayPods("gateway:1", "IfNotPresent", 2, ("secret",))
 
+NIGHTLY = {
+    "name": "nightly",
+    "match": {
+        "tasks": ["general", "ocr-and-charts"],
+        "minImages": 1,
+        "hasVideo": "Excluded",
+        "hasTools": "Any",
+        "inToolLoop": "Any",
+        "minContextTokens": 0,
+        "headers": {"x-batch": "nightly"},
+        "models": ["gpt-4o"],
+    },
+    "tier": "flash",
+}
+
 
 def config() -> gateway.GatewayConfig:
     """What the shared fixture says."""
@@ -27,6 +42,7 @@ def config() -> gateway.GatewayConfig:
         generation=3,
         auto_model="glm",
         quality_tolerance_points=5,
+        rules=(NIGHTLY,),
         max_body_bytes=67_108_864,
         max_in_flight_bytes=1_073_741_824,
         max_held_requests=512,

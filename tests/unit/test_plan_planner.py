@@ -10,6 +10,7 @@ from cluster_model import GPU, START_SECONDS, ModelCluster, gpu_node
 from glm_operator.plan.actions import Apply, CreatePod, DeleteChild, PatchPod
 from glm_operator.plan.observed import Hold
 from glm_operator.plan.planner import plan
+from glm_serving.gateway.config import parse
 from plan_builders import FLAGSHIP, FLASH, OFF, cluster, condition, settled, uids
 
 ZERO = {
@@ -409,3 +410,17 @@ def test_nodes_with_too_little_memory_are_told_before_a_pod_is_made() -> None:
     assert made.reconcile().actions == ()
     message = condition(made, "Planned")["message"]
     assert "no node of this cluster may host it: node-1 gives pods" in message
+
+
+def test_rules_and_degradation_reach_the_gateways_and_touch_no_pod() -> None:
+    made = settled(8)
+    pods = dict(made.pods)
+    rule = {"name": "nightly", "tier": "flagship", "match": {"headers": {"x-batch": "nightly"}}}
+    made.edit(routing={"rules": [rule], "degradation": "Degrade"})
+    made.settle()
+    config = parse(made.children["ConfigMap", "vision-gateway"]["data"]["config.json"].encode())
+    (told,) = config.rules
+    assert (told.name, told.tier) == ("nightly", "flagship")
+    assert told.match.headers == {"x-batch": "nightly"}
+    assert config.degradation == "Degrade"
+    assert dict(made.pods) == pods

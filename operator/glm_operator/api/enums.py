@@ -105,6 +105,42 @@ class ScalingMode(StrEnum):
     OFF = "Off"
 
 
+class Task(StrEnum):
+    """What a request asks of a model; what clients may declare in `x-glm-task`."""
+
+    GUI_AGENT = "gui-agent"
+    DESIGN_TO_CODE = "design-to-code"
+    LONG_VIDEO = "long-video"
+    OCR_AND_CHARTS = "ocr-and-charts"
+    VISUAL_MATHS = "visual-maths"
+    GROUNDING = "grounding"
+    GENERAL = "general"
+
+
+class Presence(StrEnum):
+    """Whether a request must have something for a rule to match."""
+
+    ANY = "Any"
+    REQUIRED = "Required"
+    EXCLUDED = "Excluded"
+
+
+class RuleTier(StrEnum):
+    """The tier that a rule names."""
+
+    FLAGSHIP = "flagship"
+    FLASH = "flash"
+    TEXT = "text"
+
+
+class Degradation(StrEnum):
+    """What happens to a request whose tier takes none now."""
+
+    HOLD = "Hold"
+    DEGRADE = "Degrade"
+    REJECT = "Reject"
+
+
 class ServiceType(StrEnum):
     """How far a Service can be reached."""
 

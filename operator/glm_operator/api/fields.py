@@ -13,6 +13,7 @@ LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Z
 """The name of a label or taint, with or without a domain."""
 KEY_LIMIT = 317
 """Longest name of a label or taint: a domain of 253 characters and a name of 63."""
+RULE_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 QUANTITY = r"^([0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?)?$"
 """A Kubernetes quantity, or empty."""
 
@@ -42,6 +43,8 @@ EachOnce = AfterValidator(_each_once)
 """Of a list of strings, or of items that have a name."""
 
 Argument = Annotated[str, Field(min_length=1, max_length=1024)]
+HeaderValue = Annotated[str, Field(min_length=1, max_length=256)]
+RuleName = Annotated[str, Field(min_length=1, max_length=63, pattern=RULE_NAME)]
 ClientName = Annotated[str, Field(min_length=1, max_length=128)]
 DnsName = Annotated[str, Field(max_length=253, pattern=DNS_NAME)]
 LabelValue = Annotated[str, Field(max_length=63, pattern=LABEL_VALUE)]

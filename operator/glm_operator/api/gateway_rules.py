@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from glm_operator.api import names
@@ -17,6 +18,29 @@ LIMITS = (
         "maxBodyBytes must not be above maxInFlightBytes, such a request would never be let in",
         lambda limits: limits.max_body_bytes <= limits.max_in_flight_bytes,
         given=("maxBodyBytes", "maxInFlightBytes"),
+    ),
+)
+
+HEADER_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
+SECRET_HEADERS = ("authorization", "cookie", "proxy-authorization", "x-api-key")
+"""Everybody who may read the object would see their values."""
+MATCH = (
+    Rule(
+        "rule-headers",
+        f"self.headers.all(h, h.matches('{HEADER_NAME}') && !(h in {quoted(SECRET_HEADERS)}))",
+        "a name in headers must be in small letters, at most 63, and none that holds a secret"
+        f" ({', '.join(SECRET_HEADERS)})",
+        lambda match: all(
+            re.fullmatch(HEADER_NAME, name) and name not in SECRET_HEADERS for name in match.headers
+        ),
+    ),
+)
+ROUTING = (
+    Rule(
+        "rule-names",
+        "self.rules.all(r, self.rules.exists_one(s, s.name == r.name))",
+        "two rules have the same name, rename one",
+        lambda routing: len({rule.name for rule in routing.tier_rules}) == len(routing.tier_rules),
     ),
 )
 
@@ -53,14 +77,25 @@ def _shadowed(tier: str) -> str:
     return f"(!has(self.tiers.{tier}) || !({name} in {_ALIASES} || {name} == {_AUTO}))"
 
 
+def _has_tier(value: str) -> str:
+    """CEL: the object has the tier that a value names."""
+    return " || ".join(f"({value} == '{tier}' && has(self.tiers.{tier}))" for tier in names.TIERS)
+
+
 def _alias_targets_exist(spec: Any) -> bool:
-    tiers = {
-        "auto": True,
-        "flagship": spec.tiers.flagship is not None,
-        "flash": spec.tiers.flash is not None,
-        "text": spec.tiers.text is not None,
-    }
-    return all(tiers[target] for target in spec.gateway.model_aliases.values())
+    present = {"auto", *(name for name, _ in spec.tiers.items())}
+    return present.issuperset(spec.gateway.model_aliases.values())
+
+
+def _rule_tiers_exist(spec: Any) -> bool:
+    present = {name for name, _ in spec.tiers.items()}
+    return all(rule.tier in present for rule in spec.routing.tier_rules)
+
+
+def _rule_models_are_free(spec: Any) -> bool:
+    aliases = spec.gateway.model_aliases.items()
+    free = {spec.routing.auto_model, *(name for name, target in aliases if target == "auto")}
+    return all(free.issuperset(rule.match.models) for rule in spec.routing.tier_rules)
 
 
 SPEC = (
@@ -89,11 +124,22 @@ SPEC = (
     ),
     Rule(
         "alias-target",
-        f"{_ALIASES}.all(a, {_ALIASES}[a] == 'auto'"
-        f" || ({_ALIASES}[a] == 'flagship' && has(self.tiers.flagship))"
-        f" || ({_ALIASES}[a] == 'flash' && has(self.tiers.flash))"
-        f" || ({_ALIASES}[a] == 'text' && has(self.tiers.text)))",
+        f"{_ALIASES}.all(a, {_ALIASES}[a] == 'auto' || {_has_tier(f'{_ALIASES}[a]')})",
         "gateway.modelAliases names a tier that this object does not have",
         _alias_targets_exist,
+    ),
+    Rule(
+        "rule-tier",
+        f"self.routing.rules.all(r, {_has_tier('r.tier')})",
+        "routing.rules names a tier that this object does not have",
+        _rule_tiers_exist,
+    ),
+    Rule(
+        "rule-models",
+        f"self.routing.rules.all(r, r.match.models.all(m, m == {_AUTO}"
+        f" || (m in {_ALIASES} && {_ALIASES}[m] == 'auto')))",
+        "models in routing.rules must be routing.autoModel or an alias for auto in"
+        " gateway.modelAliases, for the gateway chooses no tier for other names",
+        _rule_models_are_free,
     ),
 )

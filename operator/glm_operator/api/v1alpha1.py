@@ -27,8 +27,9 @@ from glm_operator.api.enums import (
     TolerationOperator,
 )
 from glm_operator.api.errors import InvalidObject, read
-from glm_operator.api.fields import SET, ClientName, EachOnce, MediaDomain, NodeName
+from glm_operator.api.fields import SET, EachOnce, MediaDomain, NodeName
 from glm_operator.api.model import Model, Rule
+from glm_operator.api.routing import Routing
 from glm_operator.api.tier import AnyTier, FlagshipTier, FlashTier, TextTier, Tier
 
 __all__ = [
@@ -73,16 +74,6 @@ class Tiers(Model):
             (names.TEXT, self.text),
         )
         return tuple((name, tier) for name, tier in every if tier is not None)
-
-
-class Routing(Model):
-    """How the gateway chooses a tier."""
-
-    auto_model: ClientName = "glm"
-    """Model name with which a client lets the gateway choose. Live."""
-    quality_tolerance_points: int = Field(default=5, ge=0, le=100)
-    """Flash serves a task where the flagship's published lead is smaller than this, in
-    percentage points. Live."""
 
 
 class GatewayService(Model):

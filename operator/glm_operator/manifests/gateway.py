@@ -46,6 +46,9 @@ class GatewayConfig:
     media_domains: tuple[str, ...] = ()
     """Hosts of media by URL that every engine with vision knows."""
     allow_http: bool = False
+    degradation: str = "Hold"
+    rules: tuple[Mapping[str, Any], ...] = ()
+    """In the form in which the gateway reads them."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     tiers: Mapping[str, TierRoute] = field(default_factory=dict)
 
@@ -70,6 +73,8 @@ def config_document(owner: Owner, config: GatewayConfig) -> dict[str, Any]:
         "autoModel": config.auto_model,
         "aliases": dict(sorted(config.aliases.items())),
         "qualityTolerancePoints": config.quality_tolerance_points,
+        "rules": [dict(rule) for rule in config.rules],
+        "degradation": config.degradation,
         "tiers": {tier: _route(route) for tier, route in sorted(config.tiers.items())},
         "limits": {
             "maxBodyBytes": config.max_body_bytes,

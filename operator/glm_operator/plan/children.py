@@ -132,6 +132,10 @@ def _config(scene: Scene, tiers: Sequence[TierPlan]) -> gateway.GatewayConfig:
         generation=scene.observed.generation,
         auto_model=spec.routing.auto_model,
         quality_tolerance_points=spec.routing.quality_tolerance_points,
+        degradation=spec.routing.degradation.value,
+        rules=tuple(
+            rule.model_dump(mode="json", by_alias=True) for rule in spec.routing.tier_rules
+        ),
         max_body_bytes=limits.max_body_bytes,
         max_in_flight_bytes=limits.max_in_flight_bytes,
         max_held_requests=limits.max_held_requests,

@@ -281,7 +281,7 @@ def asked_now(facts: Facts, hints: Hints, task: str) -> Asked:
     return Asked(
         model=facts.model,
         task=task,
-        has_tools=facts.tools > 0 or loop,
+        has_tools=(facts.tools > 0 or loop,),
         in_tool_loop=(False, True) if loop else (False,),
         images=facts.images,
         has_video=(had_video, facts.videos > 0),
@@ -295,7 +295,7 @@ def asked_at_opening(facts: Facts, hints: Hints, task: str) -> Asked:
     return Asked(
         model=facts.model,
         task=task,
-        has_tools=True,
+        has_tools=(True,),
         in_tool_loop=(False,),
         images=facts.opening.images,
         has_video=(facts.opening.videos > 0,),

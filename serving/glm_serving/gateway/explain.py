@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from glm_serving.gateway import priors, routes
-from glm_serving.gateway.config import TIERS
+from glm_serving.gateway.config import TIERS, Media
 from glm_serving.gateway.decide import Hints, State, asked_at_opening, asked_now, decide
 from glm_serving.gateway.errors import ConfigError, Refusal
 from glm_serving.gateway.facts import Facts
@@ -22,20 +22,23 @@ from glm_serving.gateway.rules import Asked, Match, Rule, matches
 
 EXCERPT_CHARS = 60
 """How much of a text is shown."""
+_HIDDEN = frozenset({"model", "opening", "media"})
+"""Facts that are shown in a line of their own, and hashes that say nothing to a person."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Print facts, candidates and decision; the exit code is 1 for a refusal, 2 for bad input."""
     arguments = _parser().parse_args(argv)
     try:
-        policy = policy_of(FileSource(arguments.config).read())
+        config = FileSource(arguments.config).read()
         body = _read(arguments.request)
     except ConfigError as error:
         sys.stderr.write(f"glm-gateway explain: {error}\n")
         return 2
+    policy = policy_of(config)
     serving = frozenset(arguments.serving or (tier.name for tier in policy.tiers))
     try:
-        facts = _facts(arguments.path, body)
+        facts = _facts(arguments.path, body, config.media)
         for line in explained(facts, _hints(arguments), State(serving), policy):
             sys.stdout.write(line + "\n")
     except Refusal as refusal:
@@ -71,7 +74,7 @@ def _facts_lines(facts: Facts) -> Iterator[str]:
     empty = Facts("")
     for field in dataclasses.fields(facts):
         value = getattr(facts, field.name)
-        if field.name not in {"model", "opening"} and value != getattr(empty, field.name):
+        if field.name not in _HIDDEN and value != getattr(empty, field.name):
             yield f"{field.name} {_shown(value)}"
     where = "opening of the loop" if facts.in_tool_loop else "what is judged"
     parts = [
@@ -156,10 +159,10 @@ def _otherwise(facts: Facts, hints: Hints, state: State, policy: Policy) -> str:
     return f"{decision.tier} serves it{named}"
 
 
-def _facts(path: str, body: bytes) -> Facts:
+def _facts(path: str, body: bytes, media: Media) -> Facts:
     read = routes.of(RequestHead(method="POST", path=path.encode())).read
     assert read is not None
-    return read(body)
+    return read(body, media)
 
 
 def _read(request: str) -> bytes:

@@ -33,6 +33,14 @@ class Degradation(StrEnum):
     """It is refused at once."""
 
 
+class Presence(StrEnum):
+    """Whether a request must have something for a rule to match."""
+
+    ANY = "Any"
+    REQUIRED = "Required"
+    EXCLUDED = "Excluded"
+
+
 class Match(msgspec.Struct, frozen=True, rename="camel"):
     """What a request must be for a rule to apply. What is not given is not asked."""
 
@@ -40,11 +48,11 @@ class Match(msgspec.Struct, frozen=True, rename="camel"):
     """Any of these tasks, declared in `x-glm-task` or inferred."""
     min_images: Annotated[int, msgspec.Meta(ge=0)] = 0
     """In the whole conversation."""
-    has_video: bool | None = None
+    has_video: Presence = Presence.ANY
     """Whether there must be a video, or must be none."""
-    has_tools: bool | None = None
+    has_tools: Presence = Presence.ANY
     """Whether functions are offered, or called in the open loop."""
-    in_tool_loop: bool | None = None
+    in_tool_loop: Presence = Presence.ANY
     """Whether a tool loop must be open, or must not."""
     min_context_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Estimated tokens of the prompt, images included."""
@@ -69,13 +77,13 @@ class Rule(msgspec.Struct, frozen=True):
 class Asked:
     """What rules look at: a request, or the opening of its tool loop.
 
-    `in_tool_loop` and `has_video` hold every value they had so far, so that nothing which
-    matched once in a loop stops to match in it.
+    The tuples hold every value that a property had so far, so that nothing which matched once
+    in a loop stops to match in it.
     """
 
     model: str
     task: str
-    has_tools: bool
+    has_tools: tuple[bool, ...]
     in_tool_loop: tuple[bool, ...]
     images: int
     has_video: tuple[bool, ...]
@@ -88,13 +96,17 @@ def matches(match: Match, asked: Asked) -> bool:
     return (
         asked.images >= match.min_images
         and asked.prompt_tokens >= match.min_context_tokens
-        and (match.has_tools is None or match.has_tools is asked.has_tools)
-        and (match.in_tool_loop is None or match.in_tool_loop in asked.in_tool_loop)
-        and (match.has_video is None or match.has_video in asked.has_video)
+        and _agrees(match.has_tools, asked.has_tools)
+        and _agrees(match.in_tool_loop, asked.in_tool_loop)
+        and _agrees(match.has_video, asked.has_video)
         and (not match.tasks or asked.task in match.tasks)
         and (not match.models or asked.model in match.models)
         and all(asked.headers.get(name) == value for name, value in match.headers.items())
     )
+
+
+def _agrees(wanted: Presence, found: tuple[bool, ...]) -> bool:
+    return wanted is Presence.ANY or (wanted is Presence.REQUIRED) in found
 
 
 def check(rule: Rule, names: Mapping[str, bool]) -> None:
