@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from glm_serving.gateway.accesslog import AccessLog, Entry
@@ -17,13 +18,22 @@ if TYPE_CHECKING:
 NONE = "none"
 """The label where there is no tier, task or team."""
 
+RECENT = 50
+"""Ended requests that are remembered for the page."""
+
 
 class Accounts:
-    """Writes to metrics and access log."""
+    """Writes to metrics and access log, and remembers the latest lines."""
 
     def __init__(self, metrics: Metrics, access_log: AccessLog) -> None:
         self._metrics = metrics
         self._log = access_log
+        self._recent: deque[Entry] = deque(maxlen=RECENT)
+
+    @property
+    def recent(self) -> list[Entry]:
+        """The requests that ended last, the latest first; none that the gateway answered itself."""
+        return list(reversed(self._recent))
 
     def exchange(self, exchange: Exchange, sent_bytes: int, usage: Usage | None) -> None:
         """A request that a tier was chosen for, or refused after its body was read."""
@@ -34,6 +44,7 @@ class Accounts:
         if usage is not None:
             self._tokens(exchange, entry, usage)
         self._times(exchange, usage)
+        self._recent.append(entry)
         self._count(entry, exchange.tier)
 
     def local(

@@ -1,10 +1,10 @@
-"""The second port: metrics, health, readiness and `/state`. Never proxied, never public."""
+"""The second port: a page, metrics, health, readiness and `/state`. Never proxied, never public."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import cast
 
 import httptools
@@ -15,6 +15,7 @@ from glm_serving.compat import override
 from glm_serving.gateway.gateway import Gateway
 from glm_serving.gateway.http import response_head
 from glm_serving.gateway.limits import MAX_HEAD_BYTES
+from glm_serving.gateway.page import HEADERS, document
 
 _TEXT = b"text/plain; charset=utf-8"
 
@@ -26,6 +27,7 @@ class Page:
     status: int
     content_type: bytes
     body: bytes
+    headers: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
 class Admin:
@@ -35,6 +37,7 @@ class Admin:
         self._gateway = gateway
         self._not_ready = not_ready
         self._pages: dict[bytes, Callable[[], Page]] = {
+            b"/": self._document,
             b"/metrics": self._metrics,
             b"/healthz": lambda: Page(200, _TEXT, b"ok\n"),
             b"/readyz": self._ready,
@@ -47,6 +50,10 @@ class Admin:
             return Page(405, _TEXT, b"use GET\n")
         page = self._pages.get(path)
         return page() if page else Page(404, _TEXT, b"not found\n")
+
+    def _document(self) -> Page:
+        body = document(self._gateway)
+        return Page(200, b"text/html; charset=utf-8", body, HEADERS)
 
     def _metrics(self) -> Page:
         body = exposition.generate_latest(self._gateway.metrics.registry)
@@ -105,6 +112,7 @@ class AdminConnection(asyncio.Protocol):
             b"content-type": page.content_type,
             b"content-length": b"%d" % len(page.body),
             b"connection": b"keep-alive" if keep else b"close",
+            **page.headers,
         }
         self._transport.write(response_head(page.status, headers) + page.body)
         if not keep:

@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 
 from glm_serving.gateway import dialects, modellist, routes
 from glm_serving.gateway.accesslog import AccessLog
@@ -289,6 +289,11 @@ class Gateway:
     def running(self) -> int:
         """Requests that are not over, held ones included."""
         return len(self._exchanges) + len(self._counts)
+
+    @property
+    def exchanges(self) -> Collection[Exchange]:
+        """The requests that are not over, as they stand."""
+        return self._exchanges
 
     @property
     def busy(self) -> bool:
