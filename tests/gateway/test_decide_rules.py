@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gateway_fakes import chat, config
@@ -329,4 +329,24 @@ def test_the_opening_of_a_loop_has_the_tokens_of_the_request_that_opened_it(step
         messages.append({"role": "tool", "tool_call_id": str(step), "content": "no " * 50})
     now = facts.of_chat(chat(messages=messages, tools=[tool]))
     assert now.opening == opened.opening
-    assert now.opening.prompt_tokens == opened.prompt_tokens < now.prompt_tokens
+    assert now.opening.prompt_tokens + now.tool_tokens == opened.prompt_tokens < now.prompt_tokens
+
+
+TEXTS = st.text(alphabet=st.sampled_from('ab {}",:1\n\u4e2d.'), max_size=3000)
+
+
+@settings(max_examples=50)
+@given(st.lists(TEXTS, min_size=1, max_size=20), st.booleans())
+def test_a_loop_that_grows_never_seems_to_shrink(results: list[str], screenshots: bool) -> None:
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "Find the broken part."}]
+    sizes: list[int] = []
+    for step, result in enumerate(results):
+        call = {"id": str(step), "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        calls = {"role": "assistant", "content": None, "reasoning_content": "Hm. " * 9}
+        messages.append({**calls, "tool_calls": [call]})
+        messages.append({"role": "tool", "tool_call_id": str(step), "content": result})
+        if screenshots:
+            messages.append({"role": "user", "content": "The screen after that."})
+        found = facts.of_chat(chat(messages=messages))
+        sizes.append(found.prompt_tokens - found.tool_tokens)
+    assert sizes == sorted(sizes)

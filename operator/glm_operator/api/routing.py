@@ -30,7 +30,7 @@ class RuleMatch(Model):
     in_tool_loop: Presence = Presence.ANY
     """Whether a tool loop must be open, or must not. Live."""
     min_context_tokens: int = Field(default=0, ge=0, le=1_048_576)
-    """Least estimated number of tokens of the prompt, images included. Live."""
+    """Least estimated number of tokens of the conversation, images included and tools not. Live."""
     headers: dict[str, HeaderValue] = Field(default={}, max_length=8)
     """Headers that the request must have, names in small letters, values exact. Live."""
     models: Annotated[tuple[ClientName, ...], EachOnce] = Field(

@@ -252,7 +252,8 @@ def _by_rules_in_loop(
     falls below an earlier one.
     """
     opening = facts.opening
-    size = (opening.images, opening.videos, opening.prompt_tokens, facts.max_tokens)
+    tokens = opening.prompt_tokens + facts.tool_tokens
+    size = (opening.images, opening.videos, tokens, facts.max_tokens)
     could = {tier.name for tier in choice if tier.holds(*size)}
     began = asked_at_opening(facts, hints, prior.task)
     first = len(rules)
@@ -285,7 +286,7 @@ def asked_now(facts: Facts, hints: Hints, task: str) -> Asked:
         in_tool_loop=(False, True) if loop else (False,),
         images=facts.images,
         has_video=(had_video, facts.videos > 0),
-        prompt_tokens=facts.prompt_tokens,
+        prompt_tokens=facts.prompt_tokens - facts.tool_tokens,
         headers=hints.headers,
     )
 

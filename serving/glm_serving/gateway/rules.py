@@ -55,7 +55,7 @@ class Match(msgspec.Struct, frozen=True, rename="camel"):
     in_tool_loop: Presence = Presence.ANY
     """Whether a tool loop must be open, or must not."""
     min_context_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Estimated tokens of the prompt, images included."""
+    """Estimated tokens of the conversation, images included and tools not."""
     headers: dict[str, str] = {}
     """Names in small letters -> exact values, all of them."""
     models: tuple[str, ...] = ()

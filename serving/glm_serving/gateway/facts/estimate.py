@@ -11,11 +11,26 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from glm_serving.gateway.facts.conversation import ASSISTANT, SYSTEM, TOOL, USER, Request
+from glm_serving.gateway.facts.conversation import (
+    ASSISTANT,
+    SYSTEM,
+    TOOL,
+    USER,
+    Request,
+    Tool,
+    Turn,
+)
 
 SAMPLE_CHARS = 2048
 """A longer text is judged by this much of it."""
 _WINDOWS = 16
+TURN_WINDOW = 64
+TURN_CHARS_PER_WINDOW = 1024
+"""A turn of a loop is judged by one window of it, and one more for so many characters."""
+SAMPLED_TURNS = 256
+"""What comes later in a loop is judged by its length alone, which bounds the time it takes."""
+CHARS_PER_TOKEN = 3.5
+"""Of texts that nobody looks at."""
 MAX_CHARS_PER_TOKEN = 16.0
 """No text is shorter in tokens than this, so a refusal on it is never wrong in practice."""
 PROMPT_TOKENS = 4
@@ -54,10 +69,46 @@ def text_tokens(texts: Sequence[str]) -> float:
     return counted * chars / SAMPLE_CHARS
 
 
+def turn_tokens(turns: Sequence[Sequence[str]]) -> float:
+    """Tokens of the texts of the turns of a tool loop, each turn judged by itself.
+
+    So a loop that grows never seems to shrink, as it might if one sample were spread over all.
+    """
+    return sum(
+        _tokens_of_turn(texts) if at < SAMPLED_TURNS else sum(map(len, texts)) / CHARS_PER_TOKEN
+        for at, texts in enumerate(turns)
+    )
+
+
+def _tokens_of_turn(texts: Sequence[str]) -> float:
+    whole = "\n".join(texts)
+    windows = 1 + len(whole) // TURN_CHARS_PER_WINDOW
+    if len(whole) <= 2 * TURN_WINDOW:
+        return len(_PIECE.findall(whole))
+    return _sampled(whole, min(windows, _WINDOWS), TURN_WINDOW)
+
+
+def _sampled(text: str, windows: int, width: int) -> float:
+    """Tokens of a text by some windows of it, evenly spread."""
+    last = len(text) - width
+    starts = [last * (n + 1) // (windows + 1) for n in range(windows)]
+    counted = sum(len(_PIECE.findall(text, at, at + width)) for at in starts)
+    return counted * len(text) / (windows * width)
+
+
 def template_tokens(request: Request) -> int:
     """Tokens that the chat template adds by itself."""
-    turns = sum(TURN_TOKENS.get(turn.role, TURN_TOKENS[USER]) for turn in request.turns)
-    calls = CALL_TOKENS * sum(len(turn.calls) for turn in request.turns)
-    media = IMAGE_MARKERS * sum(len(turn.media) for turn in request.turns)
-    tools = TOOLS_TOKENS + TOOL_TOKENS * len(request.tools) if request.tools else 0
-    return PROMPT_TOKENS + turns + calls + media + tools
+    return turns_template_tokens(request.turns) + tools_template_tokens(request.tools)
+
+
+def turns_template_tokens(turns: Sequence[Turn]) -> int:
+    """Those around turns, calls and media."""
+    around = sum(TURN_TOKENS.get(turn.role, TURN_TOKENS[USER]) for turn in turns)
+    calls = CALL_TOKENS * sum(len(turn.calls) for turn in turns)
+    media = IMAGE_MARKERS * sum(len(turn.media) for turn in turns)
+    return PROMPT_TOKENS + around + calls + media
+
+
+def tools_template_tokens(tools: Sequence[Tool]) -> int:
+    """Those around tools."""
+    return TOOLS_TOKENS + TOOL_TOKENS * len(tools) if tools else 0

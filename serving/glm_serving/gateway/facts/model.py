@@ -12,7 +12,7 @@ class Opening:
     images: int = 0
     videos: int = 0
     prompt_tokens: int = 0
-    """As that of the request which opened the loop."""
+    """As that of the request which opened the loop, without those of its tools."""
     text: str = ""
     """Excerpt of the last user message that has text."""
     system: str = ""
@@ -50,6 +50,8 @@ class Facts:
     choices: int = 1
     """Answers asked for."""
     tools: int = 0
+    tool_tokens: int = 0
+    """The part of `prompt_tokens` that the tools take."""
     schema_chars: int = 0
     """Size of the tools' names, descriptions and schemas."""
     screen_tools: bool = False

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
 from glm_serving.gateway import tasks
 from glm_serving.gateway.facts import estimate, session
 from glm_serving.gateway.facts.conversation import SYSTEM, TOOL, USER, Request, Tool, Turn
@@ -24,11 +22,14 @@ def facts_of(request: Request) -> Facts:
     loop = turns[start:] if start is not None else []
     media = [medium for turn in turns for medium in turn.media]
     images = [medium for medium in media if not medium.video]
-    texts = list(_texts(request))
-    chars = sum(map(len, texts))
-    text_tokens = estimate.text_tokens(texts)
+    opening = turns[:start] if start is not None else turns
+    tool_texts, began, later = _tool_texts(request.tools), _texts(opening), _loop_texts(loop)
+    chars = sum(map(len, [*tool_texts, *began, *(text for texts in later for text in texts)]))
+    of_tools, of_opening = estimate.text_tokens(tool_texts), estimate.text_tokens(began)
+    text_tokens = of_tools + of_opening + estimate.turn_tokens(later)
     media_tokens = sum(medium.tokens for medium in media)
     prompt_tokens = round(text_tokens) + media_tokens + estimate.template_tokens(request)
+    tool_tokens = round(of_tools) + estimate.tools_template_tokens(request.tools)
     # At least one token for each image or video, whatever its size.
     least = round(min(chars / estimate.MAX_CHARS_PER_TOKEN, text_tokens)) + len(media)
     return Facts(
@@ -48,6 +49,7 @@ def facts_of(request: Request) -> Facts:
         max_tokens=request.max_tokens,
         choices=request.choices,
         tools=len(request.tools),
+        tool_tokens=tool_tokens,
         schema_chars=sum(map(_size, request.tools)),
         screen_tools=any(map(tasks.operates_screen, _functions(request.tools, loop))),
         tool_choice=request.tool_choice,
@@ -57,23 +59,33 @@ def facts_of(request: Request) -> Facts:
         response_format=request.response_format,
         thinking=request.thinking,
         session=request.session or session.of_beginning(turns),
-        opening=_opening(request, start, prompt_tokens),
+        opening=_opening(opening, round(of_opening)),
     )
 
 
-def _texts(request: Request) -> Iterator[str]:
-    """All that the chat template puts into the prompt."""
-    for tool in request.tools:
-        yield from (tool.name, tool.description, tool.schema)
-    last_user = max((at for at, turn in enumerate(request.turns) if turn.role == USER), default=-1)
-    for at, turn in enumerate(request.turns):
-        # The template drops what was thought before the last message of the user.
-        if at > last_user and turn.reasoning:
-            yield turn.reasoning
-        yield from turn.texts
-        for call in turn.calls:
-            yield call.name
-            yield call.arguments
+def _tool_texts(tools: Sequence[Tool]) -> list[str]:
+    return [text for tool in tools for text in (tool.name, tool.description, tool.schema)]
+
+
+def _texts(turns: Sequence[Turn]) -> list[str]:
+    """All that the chat template puts into the prompt of some turns."""
+    last_user = max((at for at, turn in enumerate(turns) if turn.role == USER), default=-1)
+    # The template drops what was thought before the last message of the user.
+    return [text for at, turn in enumerate(turns) for text in _turn_texts(turn, at > last_user)]
+
+
+def _loop_texts(turns: Sequence[Turn]) -> list[list[str]]:
+    """Of each turn, thoughts always included: what a loop holds must never seem to shrink."""
+    return [list(_turn_texts(turn, True)) for turn in turns]
+
+
+def _turn_texts(turn: Turn, thoughts: bool) -> Iterator[str]:
+    if thoughts and turn.reasoning:
+        yield turn.reasoning
+    yield from turn.texts
+    for call in turn.calls:
+        yield call.name
+        yield call.arguments
 
 
 def _size(tool: Tool) -> int:
@@ -88,27 +100,17 @@ def _functions(tools: Sequence[Tool], loop: Sequence[Turn]) -> set[str]:
     return {tool.name for tool in tools} | {call.name for turn in loop for call in turn.calls}
 
 
-def _opening(request: Request, start: int | None, prompt_tokens: int) -> Opening:
-    """The request that opened the loop that is open; else the request itself."""
-    opening = request
-    if start is not None:
-        opening = msgspec.structs.replace(request, turns=request.turns[:start])
-        prompt_tokens = _prompt_tokens(opening)
-    media: list[Medium] = [medium for turn in opening.turns for medium in turn.media]
+def _opening(turns: Sequence[Turn], text_tokens: int) -> Opening:
+    media: list[Medium] = [medium for turn in turns for medium in turn.media]
     videos = sum(medium.video for medium in media)
+    media_tokens = sum(medium.tokens for medium in media)
     return Opening(
         images=len(media) - videos,
         videos=videos,
-        prompt_tokens=prompt_tokens,
-        text=_last_text(opening.turns, USER),
-        system=_last_text(opening.turns, SYSTEM),
+        prompt_tokens=text_tokens + media_tokens + estimate.turns_template_tokens(turns),
+        text=_last_text(turns, USER),
+        system=_last_text(turns, SYSTEM),
     )
-
-
-def _prompt_tokens(request: Request) -> int:
-    media_tokens = sum(medium.tokens for turn in request.turns for medium in turn.media)
-    texts = round(estimate.text_tokens(list(_texts(request))))
-    return texts + media_tokens + estimate.template_tokens(request)
 
 
 def _last_text(turns: Sequence[Turn], role: str) -> str:
