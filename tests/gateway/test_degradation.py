@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 
-from gateway_fakes import answer, chat, config, engines, run, running
+import pytest
+
+from gateway_fakes import Call, answer, chat, config, engines, run, running
 from glm_serving.gateway.config import Auth
 from glm_serving.gateway.keys import read_entries
 from glm_serving.gateway.rules import Degradation, Match, Rule
@@ -42,6 +44,35 @@ def test_the_tier_that_was_chosen_answers_without_the_header() -> None:
             got = await gateway.ask(chat(tools=CLICK))
             assert (got.status, got.headers["x-glm-tier"]) == (200, "flagship")
             assert "x-glm-degraded" not in got.headers
+
+    run(scenario())
+
+
+async def hang_up(call: Call) -> None:
+    """A replica that dies before its first byte."""
+    call.writer.close()
+
+
+@pytest.mark.parametrize("degradation", Degradation)
+def test_a_weaker_tier_takes_over_from_replicas_that_fail_only_where_it_may(
+    degradation: Degradation,
+) -> None:
+    async def scenario() -> None:
+        async with (
+            engines(hang_up, answer) as [dying, well],
+            running(
+                config(degradation=degradation), flagship=[dying.url], flash=[well.url]
+            ) as gateway,
+        ):
+            got = await gateway.ask(chat(tools=CLICK))
+            assert len(dying.calls) >= 1
+            if degradation is Degradation.DEGRADE:
+                assert (got.status, got.headers["x-glm-tier"]) == (200, "flash")
+                assert got.headers["x-glm-degraded"] == "flagship"
+                assert gateway.log()[0]["attempts"] == 2
+            else:
+                assert (got.status, got.headers["x-glm-tier"]) == (500, "flagship")
+            assert gateway.gateway.report().tiers["flash"].arrivals == 0
 
     run(scenario())
 

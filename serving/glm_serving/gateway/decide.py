@@ -10,7 +10,7 @@ The tier text has no vision. What it can hold keeps media from it, so nothing he
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from glm_serving.gateway import priors, tasks
 from glm_serving.gateway.config import AUTO, FLAGSHIP, FLASH, TEXT
@@ -90,6 +90,11 @@ class Decision:
     def header(self) -> str:
         """The value of `x-glm-decision`: the reason, with the rule's name where there is one."""
         return f"{self.reason.name}/{self.rule}" if self.rule else self.reason.name
+
+    def moved_to(self, spare: str) -> Decision:
+        """The same with another tier that serves, for the chosen one takes no request."""
+        rest = self.spares[self.spares.index(spare) + 1 :]
+        return replace(self, tier=spare, wanted=self.chosen, spares=rest)
 
     def headers(self) -> dict[bytes, bytes]:
         """What the answer's headers say of it."""

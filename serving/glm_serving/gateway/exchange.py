@@ -126,6 +126,9 @@ class Exchange:
         if self._refused_as_poison():
             return
         replica = self._pool.choose(self._clock(), self._tries.tried, released)
+        if replica is None and self._wait is None and self._take_spare():
+            self._place()
+            return
         if replica is None:
             self._hold()
             return
@@ -133,6 +136,18 @@ class Exchange:
         self.attempts += 1
         self._attempt = Attempt(self, self._gateway, self._pool, replica)
         self._attempt.start()
+
+    def _take_spare(self) -> bool:
+        """Go to another tier that serves, if the object allows it; whether there is one."""
+        assert self.decision is not None
+        spares = {pool.tier.name: pool for pool in self._gateway.pools if not pool.retired}
+        now = self._clock()
+        for name in self.decision.spares:
+            pool = spares.get(name)
+            if pool is not None and pool.tier.serving(now):
+                self.decision, self._pool = self.decision.moved_to(name), pool
+                return True
+        return False
 
     def _refused_as_poison(self) -> bool:
         """Whether replicas died of this very body, maybe while this copy of it waited."""
