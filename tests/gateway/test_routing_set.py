@@ -75,11 +75,26 @@ def test_a_tool_operates_a_screen_by_the_words_of_its_name(name: str, expected: 
     assert tasks.operates_screen(name) is expected
 
 
-def test_a_system_text_says_that_an_agent_without_tools_operates_a_screen() -> None:
-    opening = Opening(images=1, text="Cancel the order.", system="You are a web agent.")
-    assert tasks.infer(opening, False, False) == "gui-agent"
-    other = Opening(images=1, text="Cancel the order.", system="You are a travel agent.")
-    assert tasks.infer(other, False, False) == "general"
+@pytest.mark.parametrize(
+    ("system", "task"),
+    [
+        ("You are a web agent.", "gui-agent"),
+        ("You browse for the user. Answer with Click [n], Type [n] or Scroll [n].", "gui-agent"),
+        ("Your code runs on a desktop: move mouse and keyboard with pyautogui.", "gui-agent"),
+        ("You are a travel agent.", "general"),
+        ("Describe the screenshot. Which type of chart is it?", "ocr-and-charts"),
+        ("You turn screenshots into React components.", "design-to-code"),
+        (f"You are a helpful assistant. {'Be kind. ' * 30} Write HTML when asked.", "general"),
+    ],
+)
+def test_a_system_text_says_what_the_users_words_leave_open(system: str, task: str) -> None:
+    opening = Opening(images=1, text="Cancel the order.", system=system)
+    assert tasks.infer(opening, False, False) == task
+
+
+def test_the_users_words_come_before_those_of_the_system_text() -> None:
+    opening = Opening(images=1, text="Transcribe it.", system="You write HTML and CSS.")
+    assert tasks.infer(opening, False, False) == "ocr-and-charts"
 
 
 def test_a_decision_takes_at_most_twenty_microseconds_in_the_median() -> None:

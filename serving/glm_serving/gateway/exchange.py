@@ -144,7 +144,7 @@ class Exchange:
         now = self._clock()
         for name in self.decision.spares:
             pool = spares.get(name)
-            if pool is not None and pool.tier.serving(now):
+            if pool is not None and pool.tier.serving(now) and not pool.queue:
                 self.decision, self._pool = self.decision.moved_to(name), pool
                 return True
         return False

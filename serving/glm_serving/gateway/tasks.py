@@ -41,6 +41,13 @@ _SCREEN_AGENT = re.compile(
     r"|下一步(操作|点击)"
 )
 """An agent without function calling says in its prompt that it operates a screen."""
+_ACTS = _words(
+    "click tap scroll swipe drag type hover hotkey keyboard mouse screenshot pyautogui press"
+)
+_MOST_ACTS = 2
+"""So many of these words may stand in the system text of a request that operates no screen."""
+_ROLE_CHARS = 200
+"""Where a system text says what its model is; read where the user's words say nothing."""
 _WORDS = (
     (
         DESIGN_TO_CODE,
@@ -59,11 +66,15 @@ _WORDS = (
         _words(
             "solve equation equations prove proof theorem geometry triangle triangles integral "
             "derivative derivation trigonometry hypotenuse perimeter radius angle slope volume "
-            "matrix probability homework calculate compute berechne calcula"
+            "matrix probability homework calculate compute diameter tangent perpendicular subtract "
+            "quadrilateral parallelogram rhombus trapezoid circumference polynomial vertices "
+            "berechne calcula"
         ),
         (
-            *("\\frac", "$$", "area of", "work out", "comes next in this sequence"),
-            *("求解", "解这道", "方程", "证明", "求证", "三角形", "面积", "を求め"),
+            *("\\frac", "\\angle", "\\overline", "\\circ", "$$", "∠", "⊙", "△", "∥", "⊥", "°"),
+            *("area of", "length of", "value of", "find x", "find y", "find $", "work out"),
+            *("as shown in the figure", "comes next in this sequence"),
+            *("求解", "解这道", "方程", "证明", "求证", "三角形", "面积", "如图", "度数", "を求め"),
         ),
     ),
     (
@@ -101,17 +112,25 @@ def infer(opening: Opening, screen_tools: bool, tools: bool) -> str:
     """The task of a request with media; empty where tools are offered and no rule knows them."""
     if opening.videos:
         return LONG_VIDEO
-    lowered = opening.text.lower()
-    if screen_tools or _asks_for_an_act(lowered, opening.system):
+    lowered, system = opening.text.lower(), opening.system.lower()
+    if screen_tools or _asks_for_an_act(lowered, system):
         return GUI_AGENT
+    task = _by_words(lowered) or _by_words(system[:_ROLE_CHARS])
+    return task or ("" if tools else GENERAL)
+
+
+def _by_words(lowered: str) -> str:
     words = frozenset(_WORD.findall(lowered))
     for task, single, phrases in _WORDS:
         if not single.isdisjoint(words) or any(phrase in lowered for phrase in phrases):
             return task
-    return "" if tools else GENERAL
+    return ""
 
 
 def _asks_for_an_act(lowered: str, system: str) -> bool:
-    return _SCREEN_AGENT.search(lowered) is not None or (
-        system != "" and _SCREEN_AGENT.search(system.lower()) is not None
+    if _SCREEN_AGENT.search(lowered) is not None:
+        return True
+    return bool(system) and (
+        _SCREEN_AGENT.search(system) is not None
+        or len(_ACTS.intersection(_WORD.findall(system))) > _MOST_ACTS
     )
