@@ -92,6 +92,17 @@ def test_a_system_text_says_what_the_users_words_leave_open(system: str, task: s
     assert tasks.infer(opening, False, False) == task
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("gui agent", "computer-use agent", "browser automation agent", "control this device"),
+        *("use the smartphone", "the next ui action", "i tap next", "scroll(", "下一步操作"),
+    ],
+)
+def test_the_fast_look_for_screen_agents_misses_none(text: str) -> None:
+    assert tasks.infer(Opening(images=1, text=f"Well, {text} please"), False, False) == "gui-agent"
+
+
 def test_the_users_words_come_before_those_of_the_system_text() -> None:
     opening = Opening(images=1, text="Transcribe it.", system="You write HTML and CSS.")
     assert tasks.infer(opening, False, False) == "ocr-and-charts"

@@ -41,6 +41,11 @@ _SCREEN_AGENT = re.compile(
     r"|下一步(操作|点击)"
 )
 """An agent without function calling says in its prompt that it operates a screen."""
+_SCREEN_HINTS = (
+    *("agent", "phone", "tablet", "computer", "browser", "desktop", "device", "action", " next"),
+    *("click(", "tap(", "type(", "scroll(", "下一步"),
+)
+"""One of these is in every text that the pattern above matches; looking for them is much faster."""
 _ACTS = _words(
     "click tap scroll swipe drag type hover hotkey keyboard mouse screenshot pyautogui press"
 )
@@ -128,9 +133,14 @@ def _by_words(lowered: str) -> str:
 
 
 def _asks_for_an_act(lowered: str, system: str) -> bool:
-    if _SCREEN_AGENT.search(lowered) is not None:
+    if _operates(lowered):
         return True
-    return bool(system) and (
-        _SCREEN_AGENT.search(system) is not None
-        or len(_ACTS.intersection(_WORD.findall(system))) > _MOST_ACTS
-    )
+    if not system:
+        return False
+    acts = _ACTS.intersection(_WORD.findall(system))
+    return len(acts) > _MOST_ACTS or _operates(system)
+
+
+def _operates(lowered: str) -> bool:
+    hinted = any(hint in lowered for hint in _SCREEN_HINTS)
+    return hinted and _SCREEN_AGENT.search(lowered) is not None
