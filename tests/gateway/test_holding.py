@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 
 import msgspec
 import pytest
@@ -17,6 +19,8 @@ from gateway_fakes import (
     shorter,
 )
 from gateway_holding import held, learnt, limited
+from glm_serving.gateway.config import Auth
+from glm_serving.gateway.keys import read_entries
 
 
 def test_held_requests_are_released_when_a_replica_becomes_ready() -> None:
@@ -233,5 +237,29 @@ def test_a_static_endpoint_that_refuses_to_the_end_is_told_when_it_is_tried_next
                 assert (got.status, got.error["code"]) == (503, "HoldTimeout")
                 assert 35 <= int(got.headers["retry-after"]) <= 40
                 assert "estimated_wait_seconds" not in got.error
+
+    run(scenario())
+
+
+def test_one_of_several_keys_takes_half_of_a_queue() -> None:
+    def entry(key: str) -> bytes:
+        return json.dumps({"sha256": hashlib.sha256(key.encode()).hexdigest()}).encode()
+
+    async def scenario() -> None:
+        locked = msgspec.structs.replace(limited(held=4), auth=Auth(keys_file="keys.json"))
+        async with engines(answer) as [engine], running(locked) as gateway:
+            gateway.gateway.take_keys(read_entries({"a": entry("a-key"), "b": entry("b-key")}))
+            asking = [asyncio.create_task(gateway.ask(chat(), x_api_key="a-key")) for _ in "12"]
+            await held(gateway, 2)
+            got = await gateway.ask(chat(), x_api_key="a-key")
+            assert (got.status, got.error["code"]) == (429, "HoldQueueFull")
+            assert "the key a holds 2 of at most 2 requests for flash" in got.error["message"]
+            asking.append(asyncio.create_task(gateway.ask(chat(), x_api_key="b-key")))
+            await held(gateway, 3)
+            gateway.gateway.take_keys(read_entries({"a": entry("a-key")}))
+            asking.append(asyncio.create_task(gateway.ask(chat(), x_api_key="a-key")))
+            await held(gateway, 4)
+            gateway.endpoints(flash=[engine.url])
+            assert {one.status for one in await asyncio.gather(*asking)} == {200}
 
     run(scenario())

@@ -164,7 +164,10 @@ def test_an_answer_that_is_neither_stream_nor_object_is_told_as_it_is() -> None:
 
 
 def test_a_replica_that_fails_before_its_first_byte_is_replaced_in_an_opened_stream() -> None:
+    fail = asyncio.Event()
+
     async def die(call: Call) -> None:
+        await fail.wait()
         call.writer.transport.abort()
 
     async def scenario() -> None:
@@ -172,6 +175,7 @@ def test_a_replica_that_fails_before_its_first_byte_is_replaced_in_an_opened_str
             gateway.endpoints(flash=[bad.url])
             await eventually(lambda: bad.calls, "the first replica has it")
             gateway.endpoints(flash=[bad.url, good.url])
+            fail.set()
             assert await rest(client) == (b"".join(events(3)), True)
 
     run(scenario())

@@ -85,7 +85,7 @@ class Gateway:
         log.setLevel(config.log_level.upper())
         self._policy = policy_of(config)
         self._bytes.limit = config.limits.max_in_flight_bytes
-        for pool in self.pools.configure(config.tiers, Bounds.of(config.limits)):
+        for pool in self.pools.configure(config.tiers, self._bounds()):
             for exchange in tuple(self._exchanges):
                 if exchange.tier == pool.tier.name:
                     exchange.tier_removed()
@@ -103,6 +103,11 @@ class Gateway:
             log.error("API keys: %s", trouble)
             self.metrics.config_errors.add()
         self.guard.set_keys(entries.ring)
+        for pool in self.pools:
+            pool.queue.bounds = self._bounds()
+
+    def _bounds(self) -> Bounds:
+        return Bounds.of(self.config.limits, several_keys=self.guard.has_several_keys)
 
     # --- judging
 

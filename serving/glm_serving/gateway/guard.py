@@ -37,6 +37,11 @@ class Guard:
         """Whether keys are asked for and none were read."""
         return self._auth.required and self._ring is None
 
+    @property
+    def has_several_keys(self) -> bool:
+        """Whether there is more than one key, so that none may take what the others need."""
+        return self._ring is not None and len(self._ring) > 1
+
     def identify(self, head: RequestHead) -> Key:
         """The key of a request.
 

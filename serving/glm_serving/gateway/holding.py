@@ -66,9 +66,10 @@ class Bounds:
     """Whether more than one client key is configured."""
 
     @classmethod
-    def of(cls, limits: Limits) -> Bounds:
+    def of(cls, limits: Limits, several_keys: bool = False) -> Bounds:
         """The bounds of each queue in a configuration."""
-        return cls(limits.max_held_requests, limits.max_in_flight_bytes // TIER_SHARE)
+        room = limits.max_in_flight_bytes // TIER_SHARE
+        return cls(limits.max_held_requests, room, several_keys)
 
 
 class HoldQueue:

@@ -44,7 +44,7 @@ class Pool:
     def came(self, head: RequestHead, body: Body, facts: Facts) -> float | None:
         """Count a request, unless it waited before; then returns since when it waits."""
         if is_retry(head):
-            since = self.queue.places.take(identity("", body))
+            since = self.queue.places.take(identity(head.key.name, body))
             if since is not None:
                 return since
         self.tier.arrived(facts)

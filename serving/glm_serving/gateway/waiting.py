@@ -51,7 +51,7 @@ class Wait:
         self._keep_alive = (
             KeepAlive(exchange, self, gateway.timings) if facts and facts.stream else None
         )
-        self.key = ""
+        self.key = exchange.head.key.name
         self.weight = Weight(
             requests=1,
             bytes=len(exchange.body),
