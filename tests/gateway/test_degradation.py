@@ -29,6 +29,8 @@ def test_a_weaker_tier_answers_and_says_so() -> None:
             assert got.headers["x-glm-decision"] == "TextWithTools"
             tiers = gateway.gateway.report().tiers
             assert (tiers["flagship"].arrivals, tiers["flash"].arrivals) == (1, 0)
+            assert (tiers["flagship"].expected, tiers["flagship"].held) == (1, 0)
+            assert tiers["flash"].expected == 0
             assert gateway.log()[0]["degraded"] == "flagship"
 
     run(scenario())
@@ -87,7 +89,8 @@ def test_a_tier_that_takes_no_request_is_refused_at_once_where_the_object_says_s
             got = await gateway.ask(chat(tools=CLICK))
             assert (got.status, got.error["code"]) == (503, "TierUnavailable")
             assert 1 <= int(got.headers["retry-after"]) <= 120
-            assert gateway.gateway.report().tiers["flagship"].arrivals == 1
+            flagship = gateway.gateway.report().tiers["flagship"]
+            assert (flagship.arrivals, flagship.expected) == (1, 1)
             assert (await gateway.ask(chat())).status == 200
 
     run(scenario())

@@ -204,6 +204,34 @@ def test_who_comes_soon_after_all_left_waits_for_the_same_start() -> None:
     assert start.estimate_seconds() == 25.0 + SAME_START_SECONDS
 
 
+def test_who_is_served_elsewhere_asks_for_a_start_without_waiting_for_it() -> None:
+    clock = Clock()
+    start = ColdStart(clock)
+    start.passed_by()
+    clock.now += 30
+    start.passed_by()
+    clock.now += 5
+    start.served()
+    start.passed_by()
+    assert start.estimate_seconds() == 35.0
+    clock.now += SAME_START_SECONDS + 1
+    start.asked()
+    assert start.estimate_seconds() == 35.0
+
+
+def test_who_is_served_elsewhere_ends_nobody_s_waiting() -> None:
+    clock = Clock()
+    start = ColdStart(clock)
+    start.asked()
+    start.passed_by()
+    clock.now += SAME_START_SECONDS + 30
+    start.asked()
+    clock.now += 10
+    start.served()
+    start.asked()
+    assert start.estimate_seconds() == SAME_START_SECONDS + 40
+
+
 def test_who_comes_long_after_all_left_asks_for_another_start() -> None:
     clock = Clock()
     start = ColdStart(clock)

@@ -32,6 +32,13 @@ class ColdStart:
         if self._began is None:
             self._began = now
 
+    def passed_by(self) -> None:
+        """A request needs the tier and does not wait for it."""
+        waited_for = self._began is not None and self._left is None
+        self.asked()
+        if not waited_for:
+            self.left()
+
     def left(self) -> None:
         """Nobody waits any more."""
         self._left = self._clock()

@@ -115,6 +115,8 @@ class Exchange:
         # What another tier serves is still wanted of the chosen one: it may have to wake up.
         chosen = self._gateway.pools[self.decision.chosen]
         self._waits_since = chosen.came(self.head, self.body, self.facts)
+        if self.decision.wanted:
+            chosen.passed_by(self.head, self.body)
         if self.decision.hold:
             self._hold()
         else:

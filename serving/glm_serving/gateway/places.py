@@ -49,13 +49,17 @@ class Places:
         if len(self._kept) > MAX_PLACES:
             del self._kept[next(iter(self._kept))]
 
+    def want(self, request: bytes) -> None:
+        """Count a request that another tier serves as wanted of this one, for a while."""
+        self.keep(request, self._clock(), told_seconds=0.0)
+
     def take(self, request: bytes) -> float | None:
         """Since when a request waits that comes again; None: its place is not known any more."""
         place = self._kept.pop(request, None)
         return place.since if place is not None and self._clock() < place.until else None
 
     def expected(self) -> int:
-        """Requests that were told to come again and are not back yet."""
+        """Requests that are wanted of the tier and that nobody waits with at the moment."""
         now = self._clock()
         self._kept = {one: place for one, place in self._kept.items() if now < place.until}
         return sum(place.told for place in self._kept.values())

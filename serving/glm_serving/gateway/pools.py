@@ -50,6 +50,12 @@ class Pool:
         self.tier.arrived(facts)
         return None
 
+    def passed_by(self, head: RequestHead, body: Body) -> None:
+        """Another tier serves a request of this one: it is wanted, though nobody waits for it."""
+        if self.tier.asleep:
+            self.queue.start.passed_by()
+            self.queue.places.want(identity(head.key.name, body))
+
     def choose(self, now: float, tried: frozenset[str], released: bool) -> Replica | None:
         """A replica for one request: what waits goes first, and what it `released` in order."""
         if self.queue and not released:

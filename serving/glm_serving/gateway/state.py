@@ -65,7 +65,8 @@ class TierReport(msgspec.Struct, rename="camel"):
     """Of the answers so far."""
     held_work: HeldReport
     expected: int = 0
-    """Requests that were told to come again and are not back yet: the tier is wanted for them."""
+    """Requests that were told to come again and are not back yet, or that another tier served
+    because this one has no replica: it is wanted for them."""
 
 
 class LimitsReport(msgspec.Struct, rename="camel"):
