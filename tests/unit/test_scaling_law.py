@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glm_operator.scaling.calibration import SURE, Sample, calibrated
 from glm_operator.scaling.law import (
     CORRECTOR_LEAST,
     CORRECTOR_MOST,
@@ -347,6 +348,52 @@ def test_latency_while_replicas_start_teaches_nothing() -> None:
     tier = Tier(current=2)
     tier.go(90, times(TEXT, 60), strain=2.0)
     assert tier.memory.corrector == 1.0
+
+
+@pytest.mark.parametrize("strain", [0.42, 0.5])
+def test_latency_at_half_of_its_objective_corrects_nothing(strain: float) -> None:
+    tier = Tier(current=2)
+    tier.go(600, times(TEXT, 14), strain=strain)
+    assert tier.memory.corrector == 1.0
+
+
+def did(work_seconds: float, saturated: bool = False) -> Sample:
+    """What an engine did in half a minute, by the costs that the policy believes."""
+    return Sample(30.0, work_seconds / COSTS.prompt, 0, 0, saturated)
+
+
+def test_an_engine_that_did_more_than_it_was_thought_able_to_makes_work_cheaper() -> None:
+    factor = 1.0
+    for _ in range(60):
+        factor = calibrated(factor, COSTS, [did(120.0)])
+    assert factor == pytest.approx(0.25 * SURE, rel=0.1)
+
+
+def test_an_engine_that_cannot_keep_up_makes_work_dearer() -> None:
+    factor = 1.0
+    for _ in range(60):
+        factor = calibrated(factor, COSTS, [did(3.0, saturated=True)])
+    assert factor == pytest.approx(10 / SURE, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [did(3.0), did(0.0, saturated=True), did(25.0, saturated=True), did(40.0)],
+    ids=["half idle", "nothing done", "nearly as thought", "a little faster"],
+)
+def test_what_may_have_another_cause_teaches_nothing(sample: Sample) -> None:
+    assert calibrated(1.0, COSTS, [sample]) == 1.0
+
+
+def test_a_short_look_teaches_nothing() -> None:
+    assert calibrated(1.0, COSTS, [Sample(3.0, 1e6, 0, 0, True)]) == 1.0
+
+
+def test_what_engines_are_too_slow_for_asks_for_more_replicas() -> None:
+    tier = Tier()
+    tier.go(300, times(TEXT, 5), samples=(did(3.0, saturated=True),))
+    assert tier.memory.calibration > 2
+    assert tier.desired >= 3
 
 
 # Whatever happens.

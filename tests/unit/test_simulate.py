@@ -45,6 +45,7 @@ def seen(**more: Any) -> Seen:
         "ages": (),
         "started": (),
         "context": 0,
+        "samples": (),
         "first_tokens": (),
         "between_tokens": (),
     }

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from glm_operator.scaling.calibration import Sample, calibrated
 from glm_operator.scaling.work import Costs, Work
 
 SLOW_SECONDS, FAST_SECONDS = 60.0, 10.0
@@ -30,6 +31,9 @@ CONTEXT_FULL, CONTEXT_SURVIVORS = 0.85, 0.80
 """Use of the KV cache to plan for, and at most after a removal."""
 LEAD_GAIN = 0.3
 SLO_SECONDS, SLO_GAIN = 60.0, 0.1
+EASY, STRAINED = 0.40, 0.55
+"""P90 latency over its objective, between which nothing is corrected: latency rises like a wall, so
+half of the objective is near enough to it (the band of llm-d's SLO-aware autoscaler)."""
 CORRECTOR_LEAST, CORRECTOR_MOST = 0.7, 2.0
 BUSY = 0.5
 """Use below which good latency says nothing about the costs."""
@@ -103,6 +107,8 @@ class Signals:
     """How long each replica took that became ready since the last step."""
     context: float = 0.0
     """KV tokens in use at all replicas."""
+    samples: Sequence[Sample] = ()
+    """What warm replicas did since the last step."""
     strain: float | None = None
     """P90 over objective of first token and inter-token time, the larger; None: no samples."""
     rolling: bool = False
@@ -140,7 +146,10 @@ class Memory:
     lead: float | None = None
     tokens: float | None = None
     """Output tokens of an answer."""
+    calibration: float = 1.0
+    """The costs are so many times those of the policy, by what engines got done."""
     corrector: float = 1.0
+    """And so many times that, by the latency."""
     corrected_at: float = 0.0
     busy_at: float | None = None
     """When there last was anything to do."""
@@ -199,9 +208,15 @@ def _watch(signals: Signals, memory: Memory) -> Memory:
     return memory
 
 
+def _costs(policy: Policy, memory: Memory) -> Costs:
+    return policy.costs.scaled(memory.calibration * memory.corrector)
+
+
 def _count(signals: Signals, policy: Policy, memory: Memory) -> Memory:
-    """Add what arrived since the last step, and learn how long answers are."""
+    """Add what arrived since the last step, and learn how long answers are and what they cost."""
     assert signals.arrived is not None
+    known_factor = calibrated(memory.calibration, policy.costs, signals.samples)
+    memory = replace(memory, calibration=known_factor)
     answered, output = signals.answered - memory.answered, signals.output - memory.output
     tokens = memory.tokens
     if answered > 0 and output >= 0:
@@ -211,7 +226,7 @@ def _count(signals: Signals, policy: Policy, memory: Memory) -> Memory:
     new = signals.arrived - memory.arrived
     if new.requests < 0 or not memory.marks:
         new = Work()
-    costs = policy.costs.scaled(memory.corrector)
+    costs = _costs(policy, memory)
     length = policy.output_tokens if tokens is None else tokens
     last = memory.marks[-1] if memory.marks else Mark(signals.now, 0.0, 0.0)
     mark = Mark(
@@ -263,7 +278,7 @@ def _slope(marks: Sequence[Mark], now: float, seconds: float) -> tuple[float, fl
 
 def _need(signals: Signals, policy: Policy, memory: Memory) -> tuple[Numbers, Why]:
     assert signals.waiting is not None
-    costs = policy.costs.scaled(memory.corrector)
+    costs = _costs(policy, memory)
     tokens = policy.output_tokens if memory.tokens is None else memory.tokens
     lead = max(5.0, policy.lead_seconds if memory.lead is None else memory.lead)
     arriving = rate(memory.marks, signals.now)
@@ -299,10 +314,13 @@ def _corrected(signals: Signals, numbers: Numbers, memory: Memory) -> Memory:
         return memory
     if signals.now - max(memory.corrected_at, memory.since or 0.0) < SLO_SECONDS:
         return memory
-    strain = min(2.0, signals.strain)
-    if strain < 1 and numbers.rate < BUSY * signals.ready:
+    strain, factor = min(2.0, signals.strain), memory.corrector
+    if strain > STRAINED:
+        factor *= 1 + SLO_GAIN * (strain / STRAINED - 1)
+    elif strain < EASY and numbers.rate >= BUSY * signals.ready:
+        factor *= 1 - SLO_GAIN * (1 - strain / EASY)
+    else:
         return memory
-    factor = memory.corrector * (1 + SLO_GAIN * (strain - 1))
     factor = min(CORRECTOR_MOST, max(CORRECTOR_LEAST, factor))
     return replace(memory, corrector=factor, corrected_at=signals.now)
 

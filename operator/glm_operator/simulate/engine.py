@@ -64,6 +64,9 @@ class Engine:
         "_serial",
         "_step",
         "context",
+        "images_done",
+        "output_done",
+        "prompt_done",
         "queue",
         "running",
     )
@@ -76,6 +79,8 @@ class Engine:
         """A heap of (step of the last token, serial, request)."""
         self.context = 0
         """Tokens in the KV cache."""
+        self.prompt_done = self.images_done = self.output_done = 0
+        """Tokens since the engine started, as vLLM's counters."""
         self._rest = 0
         """Tokens of the first prompt that are not prefilled yet; 0: it is not begun."""
         self._step, self._serial, self._leap = 0, 0, 0
@@ -126,10 +131,13 @@ class Engine:
 
     def end(self, now: float) -> list[Request]:
         """Account for what `begin` started; returns the requests that finished."""
+        self.output_done += self._leap * len(self.running) + len(self._joining)
         self.context += self._leap * len(self.running)
         self._step += self._leap
         finished = []
         for request in self._joining:
+            self.prompt_done += request.prompt
+            self.images_done += request.images
             request.first = now
             self._serial += 1
             heapq.heappush(self.running, (self._step + request.output - 1, self._serial, request))

@@ -62,6 +62,7 @@ class Ours:
             ages=seen.ages,
             started=seen.started,
             context=seen.context,
+            samples=seen.samples,
             strain=self._strain(seen),
         )
 

@@ -11,12 +11,15 @@ import heapq
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from glm_operator.scaling.calibration import SAMPLE_SECONDS, Sample, is_saturated
 from glm_operator.scaling.work import Work
 from glm_operator.simulate.engine import Engine, Hardware, Request
 
+WARM_SECONDS = 60.0
+"""What an engine does in its first minute says nothing of its speed."""
 LATENCY_SECONDS = 60.0
 """Over how long the observed percentiles reach."""
 
@@ -53,6 +56,8 @@ class Replica:
     busy: bool = False
     """A step is running."""
     gone: bool = False
+    looked: tuple[float, int, int, int, bool] | None = None
+    """When it was looked at last, its counters, and whether it was saturated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ class Seen:
     ages: tuple[float, ...]
     started: tuple[float, ...]
     context: int
+    samples: tuple[Sample, ...]
     first_tokens: Sequence[float]
     """Of the last minute, in seconds."""
     between_tokens: Sequence[float]
@@ -320,6 +326,20 @@ class World:
         out = any(begin <= self.now < end for begin, end in self._setting.outages)
         return out or self._chance.random() < self._setting.scrape_loss
 
+    def _samples(self) -> Iterator[Sample]:
+        """What each engine did since the last look, once it has been ready for a minute."""
+        for one in self._replicas:
+            engine = one.engine
+            if engine is None or self.now - one.ready_at < WARM_SECONDS:
+                continue
+            done = (engine.prompt_done, engine.images_done, engine.output_done)
+            if one.looked is not None and self.now - one.looked[0] < SAMPLE_SECONDS:
+                continue
+            look = (self.now, *done, is_saturated(len(engine.queue)))
+            if one.looked is not None:
+                yield _sample(one.looked, look)
+            one.looked = look
+
     def _seen(self) -> Seen:
         while self._recent and self._recent[0][0] < self.now - LATENCY_SECONDS:
             self._recent.popleft()
@@ -342,9 +362,17 @@ class World:
             ages=tuple(self.now - one.created for one in self._replicas if one.engine is None),
             started=started,
             context=sum(engine.context for engine in engines),
+            samples=tuple(self._samples()),
             first_tokens=[first for _, first, _ in self._recent],
             between_tokens=[between for _, _, between in self._recent],
         )
+
+
+def _sample(
+    before: tuple[float, int, int, int, bool], after: tuple[float, int, int, int, bool]
+) -> Sample:
+    prompt, images, output = (after[index] - before[index] for index in (1, 2, 3))
+    return Sample(after[0] - before[0], prompt, images, output, before[4] and after[4])
 
 
 def _cheapest(replica: Replica) -> tuple[bool, float]:
