@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
+import re
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
+from api_keys import digest, entries, entry
 from gateway_fakes import (
     Call,
     answer,
@@ -23,29 +23,15 @@ from gateway_fakes import (
     running,
     with_endpoints,
 )
+from glm_serving.gateway.cli import main
 from glm_serving.gateway.config import Auth
 from glm_serving.gateway.errors import ConfigError
 from glm_serving.gateway.filesource import FileSource
-from glm_serving.gateway.keys import MAX_TEAMS, OTHER_TEAM, Entries, read_entries, read_file
+from glm_serving.gateway.keys import MAX_TEAMS, OTHER_TEAM, Key, read_entries, read_file
 from glm_serving.gateway.keysfile import KeysFile
 from glm_serving.gateway.server import StaticSource
 
 FILE = Auth(keys_file="keys.json")
-
-
-def digest(key: str) -> str:
-    """What stands in an entry for a key."""
-    return hashlib.sha256(key.encode()).hexdigest()
-
-
-def entry(key: str, **fields: Any) -> dict[str, Any]:
-    """An entry."""
-    return {"sha256": digest(key), **fields}
-
-
-def entries(**keys: dict[str, Any]) -> Entries:
-    """Entries as they are read from a Secret."""
-    return read_entries({name: json.dumps(value).encode() for name, value in keys.items()})
 
 
 def test_a_key_is_found_by_its_text_with_all_that_its_entry_says() -> None:
@@ -68,7 +54,7 @@ def test_a_key_is_found_by_its_text_with_all_that_its_entry_says() -> None:
     assert (alice.name, alice.team, alice.tiers) == ("alice", "search", {"flash"})
     limits = (alice.requests_per_minute, alice.tokens_per_minute, alice.max_in_flight)
     assert limits == (100, 5000, 8)
-    assert (bob.name, bob.team, bob.tiers) == ("bob", "", {"flagship", "flash", "text"})
+    assert (bob.name, bob.team, bob.tiers) == ("bob", "", None)
     assert (bob.requests_per_minute, bob.tokens_per_minute, bob.max_in_flight) == (None,) * 3
 
 
@@ -160,6 +146,42 @@ def test_a_missing_keys_file_or_a_secret_without_kubernetes_is_refused(tmp_path:
         KeysFile(tmp_path).first(FILE)
 
 
+def test_the_command_makes_a_key_and_the_entry_that_lets_it_in(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    limits = ["--requests-per-minute", "9", "--tokens-per-minute", "99", "--max-in-flight", "2"]
+    assert main(["key", "alice", "--team", "search", *limits, "--tier", "flash"]) == 0
+    page = capsys.readouterr().out
+    (key,) = re.findall(r"^  (glm-\S{43})$", page, re.MULTILINE)
+    (line,) = re.findall(r'^  ("alice": .+)$', page, re.MULTILINE)
+    (patch,) = re.findall(r"--patch '(.+)'$", page, re.MULTILINE)
+    by_file = read_file(f"{{{line}}}".encode()).ring
+    data = json.loads(patch)["stringData"]
+    by_secret = read_entries({name: text.encode() for name, text in data.items()}).ring
+    assert by_file is not None
+    assert by_secret is not None
+    found = by_file.find(key.encode())
+    assert found == by_secret.find(key.encode())
+    assert found == Key("alice", "search", frozenset({"flash"}), 9, 99, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["a b"], "entry 'a b': a name has up to 128 of A-Z a-z 0-9 . _ -"),
+        (["alice", "--tier", "big"], "entry 'alice' has tiers ['big']: use flagship, flash, text"),
+        (["alice", "--max-in-flight", "0"], "maxInFlight"),
+    ],
+)
+def test_the_command_makes_no_entry_that_could_not_be_used(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    assert main(["key", *arguments]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert sentence in said.err
+
+
 LOCKED = msgspec.structs.replace(config(), auth=FILE)
 ALICE = entries(alice=entry("a-key", team="search"), bob=entry("b-key"))
 
@@ -229,7 +251,7 @@ def test_until_the_keys_are_read_nobody_comes_in_and_the_gateway_is_not_ready() 
             assert (got.status, got.error["code"]) == (503, "APIKeysNotRead")
             assert got.headers["retry-after"] == "1"
             page = gateway.admin.page(b"GET", b"/readyz")
-            assert (page.status, page.body) == (503, b"the API keys are not read\n")
+            assert (page.status, page.body) == (503, b"the API keys are not read: not yet\n")
             gateway.gateway.take_keys(ALICE)
             assert gateway.admin.page(b"GET", b"/readyz").status == 200
             assert (await gateway.ask(chat(), x_api_key="a-key")).status == 200

@@ -1,30 +1,33 @@
-"""A small API server: list and watch of two kinds of objects, and the ways in which it fails."""
+"""A small API server: list and watch of three kinds of objects, and the ways in which it fails."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 
 class FakeApiServer:
-    """Serves config maps and endpoint slices of one namespace, by name."""
+    """Serves config maps, secrets and endpoint slices of one namespace, by name."""
 
     def __init__(self) -> None:
         self.version = 1
         self.objects: dict[str, dict[str, dict[str, Any]]] = {
             "configmaps": {},
             "endpointslices": {},
+            "secrets": {},
         }
         self.requests: list[tuple[str, dict[str, list[str]], dict[str, str]]] = []
         self.refuse_status = 0
         """Answer every request with this status."""
+        self.forbidden: set[str] = set()
+        """Resources that the reader has no right to."""
         self._watchers: dict[str, set[asyncio.StreamWriter]] = {
-            "configmaps": set(),
-            "endpointslices": set(),
+            name: set() for name in self.objects
         }
-        self._history: dict[str, list[tuple[int, bytes]]] = {"configmaps": [], "endpointslices": []}
+        self._history: dict[str, list[tuple[int, bytes]]] = {name: [] for name in self.objects}
         self.port = 0
 
     async def start(self) -> FakeApiServer:
@@ -67,6 +70,10 @@ class FakeApiServer:
 
     def put_config(self, name: str, text: str) -> None:
         self.put("configmaps", name, {"data": {"config.json": text}})
+
+    def put_secret(self, name: str, **entries: str) -> None:
+        data = {key: base64.b64encode(text.encode()).decode() for key, text in entries.items()}
+        self.put("secrets", name, {"data": data})
 
     def put_slice(
         self, name: str, service: str, ready: dict[str, tuple[str, int]], **unready: tuple[str, int]
@@ -122,6 +129,8 @@ class FakeApiServer:
     ) -> None:
         if self.refuse_status:
             _write(writer, self.refuse_status, {"kind": "Status", "message": "refused"})
+        elif resource in self.forbidden:
+            _write(writer, 403, {"kind": "Status", "message": f"{resource} is forbidden"})
         elif "watch" not in query:
             items = list(self.objects[resource].values())
             _write(

@@ -61,8 +61,7 @@ class Admin:
 
     def _ready(self) -> Page:
         why = "shutting down" if self._gateway.draining else self._not_ready()
-        if self._gateway.guard.waiting:
-            why = why or "the API keys are not read"
+        why = why or self._gateway.guard.locked
         return Page(503, _TEXT, why.encode() + b"\n") if why else Page(200, _TEXT, b"ok\n")
 
     def _state(self) -> Page:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import uvloop
 
-from glm_serving.gateway import checking, explain, schema
+from glm_serving.gateway import checking, explain, keycommand, schema
 from glm_serving.gateway.errors import ConfigError
 from glm_serving.gateway.filesource import FileSource
 from glm_serving.gateway.heap import keep_freed_memory
@@ -49,9 +49,20 @@ def print_schema(argv: Sequence[str]) -> int:
     return 0
 
 
+def print_key(argv: Sequence[str]) -> int:
+    """Print a new API key and its entry."""
+    try:
+        print(keycommand.make(argv), end="")
+    except ConfigError as error:
+        print(f"glm-gateway: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "check": check,
     "explain": explain.main,
+    "key": print_key,
     "schema": print_schema,
 }
 """What the program does instead of serving, by its first argument."""

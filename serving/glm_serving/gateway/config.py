@@ -145,6 +145,8 @@ class Config(msgspec.Struct, frozen=True, rename="camel"):
     """Where the keys of clients are."""
     media: Media = Media()
     """Which images and videos a request may carry."""
+    gateway_service: str = ""
+    """The Service of the gateways themselves: its ready endpoints divide the limits of keys."""
 
 
 _decoder = msgspec.json.Decoder(Config)

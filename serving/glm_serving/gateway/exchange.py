@@ -16,6 +16,7 @@ from glm_serving.gateway.errors import Refusal
 from glm_serving.gateway.facts import Facts
 from glm_serving.gateway.failover import Cause, Tries, Verdict, engine_died
 from glm_serving.gateway.http import RequestHead
+from glm_serving.gateway.quotas import Charge
 from glm_serving.gateway.reasons import (
     CLIENT_CLOSED,
     FIRST_TOKEN_TIMEOUT,
@@ -82,6 +83,8 @@ class Exchange:
         self.ended_in = Phase.NEW
         self.facts: Facts | None = None
         self.decision: Decision | None = None
+        self.charge: Charge | None = None
+        """What its key was charged."""
         self.replica_name = ""
         self.attempts = 0
         self.first_token_seconds: float | None = None
@@ -108,6 +111,7 @@ class Exchange:
             return
         try:
             self.facts, self.decision = self._gateway.judge(self.head, body)
+            self.charge = self._gateway.charge(self.head.key, self.facts)
         except Refusal as refusal:
             self.refuse(refusal)
             return

@@ -24,12 +24,13 @@ from glm_serving.gateway.gauges import add_gauges
 from glm_serving.gateway.guard import Guard
 from glm_serving.gateway.holding import Bounds
 from glm_serving.gateway.http import RequestHead, request_id_of
-from glm_serving.gateway.keys import Entries
+from glm_serving.gateway.keys import Entries, Key
 from glm_serving.gateway.limits import ByteBudget, RetryBudget, Timings
 from glm_serving.gateway.metrics import Metrics
 from glm_serving.gateway.poison import RefusedBodies
 from glm_serving.gateway.policy import policy_of
 from glm_serving.gateway.pools import Pools
+from glm_serving.gateway.quotas import Charge
 from glm_serving.gateway.reasons import (
     INTERNAL_ERROR,
     MODELS_LISTED,
@@ -93,6 +94,8 @@ class Gateway:
 
     def set_service_endpoints(self, endpoints: Mapping[str, Mapping[str, Address]]) -> None:
         """Take over the ready endpoints of every watched service, service -> name -> address."""
+        gateways = endpoints.get(self.config.gateway_service, {})
+        self.guard.gateways = max(1, len(gateways))
         self.pools.set_service_endpoints(endpoints)
 
     def take_keys(self, entries: Entries | None) -> None:
@@ -102,12 +105,18 @@ class Gateway:
         for trouble in entries.troubles:
             log.error("API keys: %s", trouble)
             self.metrics.config_errors.add()
-        self.guard.set_keys(entries.ring)
+        gone = entries.troubles[0] if entries.ring is None else ""
+        self.guard.set_keys(entries.ring, gone)
         for pool in self.pools:
             pool.queue.bounds = self._bounds()
 
+    def keys_not_read(self, trouble: str) -> None:
+        """Say why the API keys could not be read; those that were read last stay."""
+        log.warning("API keys: %s", trouble)
+        self.guard.trouble = trouble
+
     def _bounds(self) -> Bounds:
-        return Bounds.of(self.config.limits, several_keys=self.guard.has_several_keys)
+        return Bounds.of(self.config.limits, self.guard.known > 1)
 
     # --- judging
 
@@ -152,15 +161,21 @@ class Gateway:
         """Headers that the rules of the configuration look at."""
         return self._policy.headers
 
+    def charge(self, key: Key, facts: Facts) -> Charge | None:
+        """Count a request of a key, to be settled when it is over.
+
+        Raises:
+            Refusal: a limit of the key is reached.
+        """
+        return self.guard.charge(key, facts, self.clock())
+
     # --- requests
 
     def begin(self, connection: ClientConnection, head: RequestHead, body: Body) -> None:
         """Run a request whose body is read."""
         self.metrics.bytes.add(("received",), len(body))
         request_id = request_id_of(head)
-        route = routes.of(head)
-        head.key = self.guard.identify(head)
-        if route.read is None:
+        if routes.of(head).read is None:
             self.give_bytes(len(body))
             self._answer_models(connection, head, request_id)
             return
@@ -213,6 +228,9 @@ class Gateway:
         """Account for a request that is over."""
         self._exchanges.discard(exchange)
         self._ended.set()
+        if exchange.charge is not None:
+            used = usage.prompt + usage.completion if usage is not None else 0
+            exchange.charge.settle(used, self.clock())
         self.pools.drop_if_over(exchange.tier)
         self.accounts.exchange(exchange, sent_bytes, usage)
 

@@ -1,11 +1,13 @@
-"""Who may come in: the key of a request, before its body is read."""
+"""Who may come in: the key of a request before its body is read, and its limits after that."""
 
 from __future__ import annotations
 
 from glm_serving.gateway.config import Auth
 from glm_serving.gateway.errors import Refusal
+from glm_serving.gateway.facts import Facts
 from glm_serving.gateway.http import RequestHead
 from glm_serving.gateway.keys import ANYONE, Key, KeyRing
+from glm_serving.gateway.quotas import Charge, Quota
 from glm_serving.gateway.reasons import INVALID_API_KEY, KEYS_NOT_READ
 
 _SCHEME = b"bearer "
@@ -21,6 +23,11 @@ class Guard:
     def __init__(self, auth: Auth) -> None:
         self._auth = auth
         self._ring: KeyRing | None = None
+        self._quotas: dict[str, Quota] = {}
+        self.gateways = 1
+        """The ready gateways that enforce the limits of a key together, this one included."""
+        self.trouble = ""
+        """Why the keys could not be read; empty where they were."""
 
     def configure(self, auth: Auth) -> None:
         """Take over where the keys are; those that were read last stay until others are read."""
@@ -28,14 +35,24 @@ class Guard:
         if not auth.required:
             self._ring = None
 
-    def set_keys(self, ring: KeyRing | None) -> None:
+    def set_keys(self, ring: KeyRing | None, trouble: str = "") -> None:
         """Take over the keys that were read; None: what held them is gone."""
-        self._ring = ring
+        self._ring, self.trouble = ring, trouble
+        names = ring.names() if ring is not None else frozenset()
+        for name in self._quotas.keys() - names:
+            del self._quotas[name]
 
     @property
-    def waiting(self) -> bool:
-        """Whether keys are asked for and none were read."""
-        return self._auth.required and self._ring is None
+    def known(self) -> int:
+        """How many keys there are."""
+        return 0 if self._ring is None else len(self._ring)
+
+    @property
+    def locked(self) -> str:
+        """Why nobody is let in: keys are asked for and were not read. Empty: clients are."""
+        if self._ring is not None or not self._auth.required:
+            return ""
+        return f"the API keys are not read: {self.trouble or 'not yet'}"
 
     @property
     def has_several_keys(self) -> bool:
@@ -56,6 +73,19 @@ class Guard:
         if key is None:
             raise _no_key("the API key is not known: ask for one of this gateway")
         return key
+
+    def charge(self, key: Key, facts: Facts, now: float) -> Charge | None:
+        """Count a request of a key; None where there are no keys. To be settled when it is over.
+
+        Raises:
+            Refusal: a limit of the key is reached.
+        """
+        if key is ANYONE:
+            return None
+        quota = self._quotas.get(key.name)
+        if quota is None:
+            quota = self._quotas[key.name] = Quota()
+        return quota.charge(key, facts, self.gateways, now)
 
 
 def _presented(head: RequestHead) -> bytes:

@@ -27,7 +27,9 @@ Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Team = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._-]{0,63}$")]
 
 
-class Entry(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+class Entry(
+    msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True
+):
     """What is written of one key. Unknown fields are refused: a misspelt limit would be none."""
 
     sha256: Digest
@@ -42,11 +44,11 @@ class Entry(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=T
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as requests know it. A limit that is None is no limit."""
+    """A key as requests know it. What is None is no limit."""
 
     name: str = ""
     team: str = ""
-    tiers: frozenset[str] = frozenset(TIERS)
+    tiers: frozenset[str] | None = None
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     max_in_flight: int | None = None
@@ -114,7 +116,7 @@ def read_entries(texts: Mapping[str, bytes]) -> Entries:
     teams: set[str] = set()
     for name, text in sorted(texts.items()):
         try:
-            entry = _entry(name, text)
+            entry = entry_of(name, text)
         except ConfigError as error:
             troubles.append(str(error))
             continue
@@ -126,7 +128,12 @@ def read_entries(texts: Mapping[str, bytes]) -> Entries:
     return Entries(KeyRing(keys.items()), tuple(troubles))
 
 
-def _entry(name: str, text: bytes) -> Entry:
+def entry_of(name: str, text: bytes) -> Entry:
+    """The entry with this name and JSON text.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
     if not _NAME.fullmatch(name):
         raise ConfigError(f"entry {name[:128]!r}: a name has up to 128 of A-Z a-z 0-9 . _ -")
     if not text.lstrip().startswith(b"{"):
@@ -148,7 +155,7 @@ def _key(name: str, entry: Entry, teams: set[str]) -> Key:
     return Key(
         name=name,
         team=entry.team if known else OTHER_TEAM,
-        tiers=frozenset(entry.tiers or TIERS),
+        tiers=frozenset(entry.tiers) or None,
         requests_per_minute=entry.requests_per_minute,
         tokens_per_minute=entry.tokens_per_minute,
         max_in_flight=entry.max_in_flight,

@@ -1,4 +1,4 @@
-"""Configuration from a ConfigMap, replicas from EndpointSlices, both watched."""
+"""Configuration from a ConfigMap, replicas from EndpointSlices, API keys from a Secret: watched."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from glm_serving.gateway.config import Config, parse
 from glm_serving.gateway.errors import ConfigError
 from glm_serving.gateway.gateway import Gateway
 from glm_serving.gateway.kube import ApiServer, KubeError
+from glm_serving.gateway.renewing import Renewing
+from glm_serving.gateway.secretkeys import SecretKeys
 from glm_serving.gateway.watch import Objects, Watch
 
 log = logging.getLogger("glm_gateway")
@@ -26,7 +28,7 @@ class _ConfigMap(msgspec.Struct):
 
 
 class KubernetesSource:
-    """One ConfigMap, and the EndpointSlices of the services it names."""
+    """One ConfigMap, the EndpointSlices of the services and the Secret that it names."""
 
     def __init__(
         self,
@@ -42,8 +44,8 @@ class KubernetesSource:
         self._config: Config | None = None
         self._configured = asyncio.Event()
         self._gateway: Gateway | None = None
-        self._services: frozenset[str] = frozenset()
-        self._services_changed = asyncio.Event()
+        self._services: Renewing[frozenset[str]] = Renewing(frozenset(), self._watch_services)
+        self._keys: SecretKeys | None = None
         self._listed = False
         self._watching: asyncio.Task[None] | None = None
 
@@ -58,9 +60,10 @@ class KubernetesSource:
         """Apply every change, for ever."""
         assert self._watching is not None
         self._gateway = gateway
+        self._keys = SecretKeys(self._server, self._namespace, gateway, self._random)
         self._apply()
         try:
-            await asyncio.gather(self._watching, self._watch_slices())
+            await asyncio.gather(self._watching, self._services.run(), self._keys.run())
         finally:
             self._watching.cancel()
 
@@ -68,7 +71,7 @@ class KubernetesSource:
         """Not before the replicas were listed once: held requests would wait for no reason."""
         if self._gateway is None:
             return "the configuration is not applied yet"
-        return "" if self._listed or not self._services else "endpoints are not listed yet"
+        return "" if self._listed or not self._services.value else "endpoints are not listed yet"
 
     async def _watch_config(self) -> None:
         path = f"/api/v1/namespaces/{self._namespace}/configmaps"
@@ -95,34 +98,19 @@ class KubernetesSource:
 
     def _apply(self) -> None:
         assert self._gateway is not None
+        assert self._keys is not None
         assert self._config is not None
         if self._config is not self._gateway.config:
             log.info("configuration of generation %d", self._config.generation)
             self._gateway.apply(self._config)
         tiers = self._config.tiers.values()
-        services = frozenset(tier.service for tier in tiers if tier.service)
-        if services != self._services:
-            self._services, self._listed = services, False
-            self._services_changed.set()
-
-    async def _watch_slices(self) -> None:
-        """Watch the slices of the present services; begin anew when they change."""
-        while True:
-            self._services_changed.clear()
-            watching = asyncio.ensure_future(self._watch_services(self._services))
-            changed = asyncio.ensure_future(self._services_changed.wait())
-            try:
-                await asyncio.wait({watching, changed}, return_when=asyncio.FIRST_COMPLETED)
-                if watching.done():
-                    watching.result()
-            finally:
-                watching.cancel()
-                changed.cancel()
-            await changed
+        services = {tier.service for tier in tiers} | {self._config.gateway_service}
+        if self._services.change(frozenset(services - {""})):
+            self._listed = False
+        self._keys.follow(self._config.auth.api_keys_secret)
 
     async def _watch_services(self, services: frozenset[str]) -> None:
         if not services:
-            await self._services_changed.wait()
             return
         path = f"/apis/discovery.k8s.io/v1/namespaces/{self._namespace}/endpointslices"
         query = {"labelSelector": f"{endpoints.SERVICE_LABEL} in ({','.join(sorted(services))})"}

@@ -79,7 +79,8 @@ class StaticSource:
             try:
                 gateway.take_keys(self._keys.changed(gateway.config.auth))
             except ConfigError as error:
-                refused(error)
+                gateway.metrics.config_errors.add()
+                gateway.keys_not_read(str(error))
 
         def apply(config: Config) -> None:
             gateway.apply(config)

@@ -78,6 +78,16 @@ class LimitsReport(msgspec.Struct, rename="camel"):
     max_held_bytes: int
 
 
+class KeysReport(msgspec.Struct, rename="camel"):
+    """The API keys of clients."""
+
+    known: int
+    gateways: int
+    """Ready gateways that divide the limits of each key."""
+    locked: str
+    """Why nobody is let in: keys are asked for and could not be read. Empty: clients are."""
+
+
 class Report(msgspec.Struct, rename="camel"):
     """The whole answer. A tier that left the configuration stays until nothing is in flight."""
 
@@ -92,6 +102,7 @@ class Report(msgspec.Struct, rename="camel"):
     body_bytes: int
     """Of request bodies in memory."""
     limits: LimitsReport
+    api_keys: KeysReport
 
 
 def report_of(gateway: Gateway) -> Report:
@@ -106,6 +117,7 @@ def report_of(gateway: Gateway) -> Report:
         connections=gateway.connections,
         body_bytes=gateway.body_bytes,
         limits=_limits_report(gateway),
+        api_keys=KeysReport(gateway.guard.known, gateway.guard.gateways, gateway.guard.locked),
     )
 
 
