@@ -220,7 +220,8 @@ def test_the_operator_can_bind_the_gateway_role_and_no_other(
         text = yaml.safe_dump(binding)
         return kubectl.run("apply", "--server-side", "-f", "-", f"--as={ACCOUNT}", stdin=text)
 
-    assert "serverside-applied" in bind(names.GATEWAY_CLUSTER_ROLE)
+    for role in (names.GATEWAY_CLUSTER_ROLE, names.GATEWAY_KEYS_CLUSTER_ROLE):
+        assert "serverside-applied" in bind(role)
     for role in ("view", "cluster-admin"):
         with pytest.raises(KubectlError, match="attempting to grant RBAC permissions not"):
             bind(role)
@@ -280,8 +281,11 @@ def test_uninstalling_leaves_what_gateways_and_the_next_installation_need(
     assert len(everything_of_the_release(kubectl)) > 10
     kubectl.apply(user_binding("gateway", names.GATEWAY_CLUSTER_ROLE), "ml")
     uninstall(release)
-    role = f"clusterrole.rbac.authorization.k8s.io/{names.GATEWAY_CLUSTER_ROLE}"
-    wait_for("all else to go", lambda: everything_of_the_release(kubectl) == {role}, 30)
+    roles = {
+        f"clusterrole.rbac.authorization.k8s.io/{name}"
+        for name in (names.GATEWAY_CLUSTER_ROLE, names.GATEWAY_KEYS_CLUSTER_ROLE)
+    }
+    wait_for("all else to go", lambda: everything_of_the_release(kubectl) == roles, 30)
     # What a gateway that restarts needs before it is ready.
     assert may(kubectl, "gateway", "list configmaps in ml")
     assert may(kubectl, "gateway", "watch endpointslices.discovery.k8s.io in ml")

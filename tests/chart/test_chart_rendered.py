@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from typing import Any
 
@@ -93,7 +94,7 @@ def test_names_start_with_the_release_and_stay_short(helm: Helm) -> None:
     release = "r" * 53
     for manifest in helm.template(release=release):
         name = manifest["metadata"]["name"]
-        if name in {names.GATEWAY_CLUSTER_ROLE, f"{names.PLURAL}.{names.GROUP}"}:
+        if name.startswith(names.GATEWAY_CLUSTER_ROLE) or name == f"{names.PLURAL}.{names.GROUP}":
             continue
         assert name.startswith("r" * 50)
         assert len(name) <= 63
@@ -152,9 +153,9 @@ def test_no_rule_is_wider_than_it_says(rendered: list[Manifest]) -> None:
         assert "nonResourceURLs" not in rule
 
 
-def test_no_role_touches_secrets_or_definitions(rendered: list[Manifest]) -> None:
+def test_no_role_touches_definitions_or_what_runs(rendered: list[Manifest]) -> None:
     touched = {resource for _, rule in rules(rendered) for resource in rule["resources"]}
-    assert touched.isdisjoint({"secrets", "customresourcedefinitions", "pods/exec", "nodes/proxy"})
+    assert touched.isdisjoint({"customresourcedefinitions", "pods/exec", "nodes/proxy"})
 
 
 def test_the_operator_is_granted_the_kinds_it_touches_and_no_other(
@@ -182,10 +183,34 @@ def test_the_operator_may_bind_the_gateway_role_only(rendered: list[Manifest]) -
         {
             "apiGroups": ["rbac.authorization.k8s.io"],
             "resources": ["clusterroles"],
-            "resourceNames": [names.GATEWAY_CLUSTER_ROLE],
+            "resourceNames": [names.GATEWAY_CLUSTER_ROLE, names.GATEWAY_KEYS_CLUSTER_ROLE],
             "verbs": ["bind"],
         }
     ]
+
+
+def test_gateways_may_read_keys_from_the_named_secrets_only(helm: Helm) -> None:
+    manifests = helm.template('gateway={"apiKeysSecretNames":["glm-api-keys","team-keys"]}')
+    assert pick(manifests, "ClusterRole", names.GATEWAY_KEYS_CLUSTER_ROLE)["rules"] == [
+        {
+            "apiGroups": [""],
+            "resources": ["secrets"],
+            "resourceNames": ["glm-api-keys", "team-keys"],
+            "verbs": ["get", "list", "watch"],
+        }
+    ]
+    told = environment(manifests)["GLM_OPERATOR_API_KEYS_SECRET_NAMES"]
+    settings = Settings.load({"GLM_OPERATOR_API_KEYS_SECRET_NAMES": told}, {})
+    assert settings.api_keys_secret_names == ("glm-api-keys", "team-keys")
+
+
+def test_without_names_no_rule_is_about_secrets(helm: Helm) -> None:
+    manifests = helm.template('gateway={"apiKeysSecretNames":[]}')
+    assert "secrets" not in {one for _, rule in rules(manifests) for one in rule["resources"]}
+    assert names.GATEWAY_KEYS_CLUSTER_ROLE not in json.dumps(manifests)
+    told = environment(manifests)["GLM_OPERATOR_API_KEYS_SECRET_NAMES"]
+    settings = Settings.load({"GLM_OPERATOR_API_KEYS_SECRET_NAMES": told}, {})
+    assert settings.api_keys_secret_names == ()
 
 
 def test_the_gateway_role_only_reads_configuration_and_endpoints(rendered: list[Manifest]) -> None:

@@ -122,6 +122,7 @@ LIVE_EDITS: dict[str, Any] = {
     "gateway.replicas": 2,
     "gateway.modelAliases": {"gpt-4o": "auto"},
     "gateway.service.type": "NodePort",
+    "gateway.auth.apiKeysSecretRef": "glm-api-keys",
     "gateway.limits.maxBodyBytes": 33554432,
     "gateway.limits.maxInFlightBytes": 536870912,
     "gateway.limits.maxHeldRequests": 99,

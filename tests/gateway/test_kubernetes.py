@@ -115,7 +115,8 @@ def test_only_the_named_config_map_and_the_tiers_services_are_asked_for(tmp_path
             ("/api/v1/namespaces/ml/configmaps", "metadata.name=vision-gateway"),
             (
                 "/apis/discovery.k8s.io/v1/namespaces/ml/endpointslices",
-                "kubernetes.io/service-name in (vision-flagship,vision-flash,vision-text)",
+                "kubernetes.io/service-name in"
+                " (vision-flagship,vision-flash,vision-gateway,vision-text)",
             ),
         }
         assert {headers["authorization"] for _, _, headers in api.requests} == {"Bearer secret"}

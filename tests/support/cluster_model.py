@@ -117,6 +117,8 @@ class ModelCluster:
     held: dict[str, int] = field(default_factory=dict)
     arrivals: dict[str, int] = field(default_factory=dict)
     gateway_ages: list[float] = field(default_factory=lambda: [0.2])
+    locked: str = ""
+    """Why the gateways let nobody in."""
     defaults: Defaults = field(default_factory=Defaults)
     broken_revisions: set[str] = field(default_factory=set)
     """Revisions whose engines never pass the tool calls."""
@@ -192,7 +194,8 @@ class ModelCluster:
         for index, age in enumerate(self.gateway_ages):
             first = index == 0
             tiers = {tier: self._gateway_tier(tier, first) for tier in self.spec["tiers"]}
-            yield GatewayReport(f"{self.name}-gateway-{index}", self._routed_by(), age, tiers=tiers)
+            name = f"{self.name}-gateway-{index}"
+            yield GatewayReport(name, self._routed_by(), age, tiers=tiers, locked=self.locked)
 
     def _routed_by(self) -> int:
         """The generation of the configuration that the gateways watch."""

@@ -690,6 +690,7 @@ FULL = {
         "replicas": 3,
         "modelAliases": {"gpt-4o": "auto"},
         "service": {"type": "NodePort"},
+        "auth": {"apiKeysSecretRef": "glm-api-keys"},
         "limits": {
             "maxBodyBytes": 1048576,
             "maxInFlightBytes": 8388608,

@@ -350,5 +350,15 @@ def _prepare(cluster: LocalCluster, api: ApiServer) -> None:
             "verbs": ["get", "list", "watch"],
         },
     ]
-    role = {"metadata": {"name": names.GATEWAY_CLUSTER_ROLE}, "rules": rules}
-    api.create("/apis/rbac.authorization.k8s.io/v1/clusterroles", role)
+    keys = {
+        "apiGroups": [""],
+        "resources": ["secrets"],
+        "resourceNames": ["glm-api-keys"],
+        "verbs": ["get", "list", "watch"],
+    }
+    for name, allowed in (
+        (names.GATEWAY_CLUSTER_ROLE, rules),
+        (names.GATEWAY_KEYS_CLUSTER_ROLE, [keys]),
+    ):
+        role = {"metadata": {"name": name}, "rules": allowed}
+        api.create("/apis/rbac.authorization.k8s.io/v1/clusterroles", role)

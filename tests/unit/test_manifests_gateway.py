@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,18 @@ def test_the_gateway_may_read_and_nothing_else() -> None:
     assert binding["subjects"] == [
         {"kind": "ServiceAccount", "name": "vision-gateway", "namespace": "ml"}
     ]
+
+
+def test_keys_are_read_by_a_role_and_a_binding_of_their_own() -> None:
+    binding = gateway.keys_role_binding(OWNER)
+    assert binding["metadata"]["name"] == "vision-gateway-keys"
+    assert binding["roleRef"]["name"] == names.GATEWAY_KEYS_CLUSTER_ROLE
+    assert binding["subjects"] == gateway.role_binding(OWNER)["subjects"]
+
+
+def test_the_configuration_names_the_secret_of_keys() -> None:
+    found = gateway.config_document(OWNER, replace(config(), api_keys_secret="team-keys"))
+    assert found["auth"] == {"apiKeysSecret": "team-keys"}
 
 
 def test_clients_reach_the_gateway_and_not_its_second_port() -> None:

@@ -59,6 +59,7 @@ GATEWAY_PORT = 8080
 GATEWAY_ADMIN_PORT = 9090
 GATEWAY_CONFIG_KEY = "config.json"
 GATEWAY_CLUSTER_ROLE = "glm-operator-gateway"
+GATEWAY_KEYS_CLUSTER_ROLE = "glm-operator-gateway-keys"
 """ClusterRole installed by the chart that the operator may bind, never write."""
 
 

@@ -215,6 +215,11 @@ GATEWAY_READY = _condition("GatewayReady", "Every gateway pod is ready.")
 GATEWAY_STARTING = _condition("GatewayStarting", "No gateway pod is ready yet.")
 GATEWAY_DEGRADED = _condition("GatewayDegraded", "Some gateway pods are not ready.")
 NO_API_KEYS = _condition("NoAPIKeys", "Anyone who reaches the gateway may use it.")
+API_KEYS_REQUIRED = _condition("APIKeysRequired", "Clients of the gateway need an API key.")
+API_KEYS_SECRET_NOT_ALLOWED = _condition(
+    "APIKeysSecretNotAllowed",
+    "The platform does not let gateways read a Secret of this name (`gateway.apiKeysSecretNames`).",
+)
 
 # Of progress and health.
 UP_TO_DATE = _condition("UpToDate", "What runs is what the object asks for.")
@@ -291,7 +296,12 @@ IN_FLIGHT_LIMIT_REACHED = _error(
 REQUEST_OVER_TOKEN_LIMIT = _error(
     "RequestOverTokenLimit", "The request alone is over the tokens per minute of the API key."
 )
-KEYS_NOT_READ = _error("APIKeysNotRead", "The API keys of this gateway could not be read yet.")
+KEYS_NOT_READ = _reason(
+    "APIKeysNotRead",
+    "The API keys of this gateway could not be read yet.",
+    Kind.ERROR,
+    Kind.CONDITION,
+)
 HEADERS_TOO_LARGE = _error(
     "HeadersTooLarge", "The head of the request has too many bytes or lines."
 )

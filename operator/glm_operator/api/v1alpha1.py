@@ -27,7 +27,7 @@ from glm_operator.api.enums import (
     TolerationOperator,
 )
 from glm_operator.api.errors import InvalidObject, read
-from glm_operator.api.fields import SET, EachOnce, MediaDomain, NodeName
+from glm_operator.api.fields import SET, DnsName, EachOnce, MediaDomain, NodeName
 from glm_operator.api.model import Model, Rule
 from glm_operator.api.routing import Routing
 from glm_operator.api.tier import AnyTier, FlagshipTier, FlashTier, TextTier, Tier
@@ -108,6 +108,14 @@ class GatewayMedia(Model):
     """Whether such a URL may be http instead of https. Live."""
 
 
+class GatewayAuth(Model):
+    """Who may use the gateway."""
+
+    api_keys_secret_ref: DnsName = ""
+    """Name of the Secret of the namespace with the API keys of clients; empty: anyone may come.
+    The platform says which names it may have. Live."""
+
+
 class Gateway(Model):
     """The OpenAI-compatible gateway."""
 
@@ -119,6 +127,8 @@ class Gateway(Model):
     """Further model names that clients may send, each for auto or a tier. Live."""
     service: GatewayService = GatewayService()
     """The Service in front of the gateway. Live."""
+    auth: GatewayAuth = GatewayAuth()
+    """Who may use the gateway. Live."""
     limits: GatewayLimits = GatewayLimits()
     """What one gateway pod accepts at the same time. Live."""
     media: GatewayMedia = GatewayMedia()

@@ -49,6 +49,8 @@ class GatewayConfig:
     degradation: str = "Hold"
     rules: tuple[Mapping[str, Any], ...] = ()
     """In the form in which the gateway reads them."""
+    api_keys_secret: str = ""
+    """Name of the Secret with the keys of clients; empty: anyone may come."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     tiers: Mapping[str, TierRoute] = field(default_factory=dict)
 
@@ -85,6 +87,8 @@ def config_document(owner: Owner, config: GatewayConfig) -> dict[str, Any]:
             "allowedDomains": sorted(config.media_domains),
             "allowHTTP": config.allow_http,
         },
+        "auth": {"apiKeysSecret": config.api_keys_secret},
+        "gatewayService": gateway_name(owner),
     }
 
 
@@ -127,8 +131,18 @@ def service_account(owner: Owner) -> dict[str, Any]:
 
 
 def role_binding(owner: Owner) -> dict[str, Any]:
-    """Binds the chart's ClusterRole in this namespace only."""
-    name = gateway_name(owner)
+    """Lets the gateways read their configuration and endpoints, in this namespace only."""
+    return _binding(owner, gateway_name(owner), names.GATEWAY_CLUSTER_ROLE)
+
+
+def keys_role_binding(owner: Owner) -> dict[str, Any]:
+    """Lets the gateways read the Secrets of keys that the chart names, in this namespace only."""
+    name = names.child(owner.name, "gateway-keys")
+    return _binding(owner, name, names.GATEWAY_KEYS_CLUSTER_ROLE)
+
+
+def _binding(owner: Owner, name: str, role: str) -> dict[str, Any]:
+    account = gateway_name(owner)
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",
@@ -136,9 +150,9 @@ def role_binding(owner: Owner) -> dict[str, Any]:
         "roleRef": {
             "apiGroup": "rbac.authorization.k8s.io",
             "kind": "ClusterRole",
-            "name": names.GATEWAY_CLUSTER_ROLE,
+            "name": role,
         },
-        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": owner.namespace}],
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": owner.namespace}],
     }
 
 

@@ -15,6 +15,7 @@ from glm_operator.manifests import gateway, services
 from glm_operator.manifests.applied import is_applied, stamped
 from glm_operator.manifests.engine import EngineSpec
 from glm_operator.manifests.labels import gateway_selector, tier_selector
+from glm_operator.plan import access
 from glm_operator.plan.actions import Apply, DeleteChild
 from glm_operator.plan.fetches import Fetches
 from glm_operator.plan.observed import Revision
@@ -72,6 +73,8 @@ def _desired(scene: Scene, tiers: Sequence[TierPlan]) -> Iterator[tuple[dict[str
         yield stamped(budget), POLICIES
     yield stamped(gateway.service_account(owner)), GATEWAYS
     yield stamped(gateway.role_binding(owner)), GATEWAYS
+    if access.keys_readable(scene):
+        yield stamped(gateway.keys_role_binding(owner)), GATEWAYS
     yield stamped(gateway.config_map(owner, routing(scene, tiers))), GATEWAYS
     yield stamped(gateway.service(owner, spec.gateway.service.type.value)), GATEWAYS
     pods = gateway.GatewayPods(
@@ -141,6 +144,7 @@ def _config(scene: Scene, tiers: Sequence[TierPlan]) -> gateway.GatewayConfig:
         max_held_requests=limits.max_held_requests,
         media_domains=_media_domains(scene, tiers),
         allow_http=spec.gateway.media.allow_http is AllowHTTP.ENABLED,
+        api_keys_secret=spec.gateway.auth.api_keys_secret_ref,
         aliases={name: target.value for name, target in spec.gateway.model_aliases.items()},
         tiers={tier.name: _route(scene, tier) for tier in tiers},
     )

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from glm_operator.api import names, reasons
 from glm_operator.api.enums import Mode
+from glm_operator.plan import access
+from glm_operator.plan.access import GATEWAY
 from glm_operator.plan.admission import PAUSED_SENTENCE
 from glm_operator.plan.children import routing, waiting_edits
 from glm_operator.plan.conditions import FALSE, TRUE, UNKNOWN, Condition
@@ -21,7 +23,7 @@ from glm_operator.plan.scene import Scene
 from glm_operator.plan.tier import TierPlan
 
 READY, PLANNED, PROGRESSING, DEGRADED = "Ready", "Planned", "Progressing", "Degraded"
-TOOL_CALL, GATEWAY, UNAUTHENTICATED = "ToolCallVerified", "GatewayAvailable", "Unauthenticated"
+TOOL_CALL = "ToolCallVerified"
 AVAILABLE = {
     names.FLAGSHIP: "FlagshipAvailable",
     names.FLASH: "FlashAvailable",
@@ -45,7 +47,7 @@ def judge(scene: Scene, tiers: Sequence[TierPlan], places: Sequence[Copy] = ()) 
     """All conditions, the summary first."""
     planned = _planned(scene, tiers)
     available = [_available(scene, name, tiers, places) for name in names.TIERS]
-    gateway = _gateway(scene)
+    gateway = access.locked(scene) or _gateway(scene)
     return [
         _ready(scene, tiers, planned, available, gateway),
         planned,
@@ -54,9 +56,7 @@ def judge(scene: Scene, tiers: Sequence[TierPlan], places: Sequence[Copy] = ()) 
         gateway,
         _progressing(scene, tiers, planned),
         _degraded(scene, tiers, places),
-        Condition(
-            UNAUTHENTICATED, TRUE, reasons.NO_API_KEYS, "Anyone who reaches the gateway may use it."
-        ),
+        access.unauthenticated(scene),
     ]
 
 

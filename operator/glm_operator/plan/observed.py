@@ -201,6 +201,8 @@ class GatewayReport:
     heard: bool = True
     """Whether it has answered yet; where not, all else here says nothing."""
     tiers: Mapping[str, GatewayTier] = field(default_factory=dict)
+    locked: str = ""
+    """Why it lets nobody in: its API keys could not be read. Empty: it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +235,8 @@ class Defaults:
     """Folders of nodes that objects may read weights from by file://."""
     hub_endpoint: str = ""
     """Where the hub is, for those whose Secret does not say; empty: the hub client's default."""
+    api_keys_secret_names: tuple[str, ...] = ("glm-api-keys",)
+    """The Secrets that gateways may read API keys from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ def parse_state(raw: Any) -> GatewayReport:
             generation=int(raw["generation"]),
             age_seconds=0.0,
             tiers=tiers,
+            locked=str(raw.get("apiKeys", {}).get("locked", "")),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise StateError(f"/state is not of the agreed shape: {error!r}") from error
@@ -96,13 +97,16 @@ def is_urgent(
     """Whether a report calls for a pass now, not at the next tick.
 
     Work begins to be held for a tier that sleeps, a draining replica is free or let go, or the
-    gateway is heard for the first time or has taken up another configuration.
+    gateway is heard for the first time, has taken up another configuration, or lets nobody in
+    or people in again.
     """
     if any(_held(after, tier) and not _held(before, tier) for tier in asleep):
         return True
     if draining and _on(before, draining) != _on(after, draining):
         return True
-    return before is None or before.generation != after.generation
+    if before is None:
+        return True
+    return (before.generation, before.locked) != (after.generation, after.locked)
 
 
 def _held(report: GatewayReport | None, tier: str) -> int:

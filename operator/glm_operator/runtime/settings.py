@@ -43,6 +43,8 @@ class Settings:
     """Folders of nodes that objects may read weights from."""
     hub_endpoint: str = ""
     """Where the hub is; empty: the hub client's default."""
+    api_keys_secret_names: tuple[str, ...] = PLAN.api_keys_secret_names
+    """Secrets that gateways may read API keys from; one comma: none."""
     log_level: str = "info"
     health_port: int = 8081
     """/healthz and /readyz; 0: any free port."""
@@ -85,6 +87,7 @@ class Settings:
             node_root=self.node_root,
             node_paths=self.node_paths,
             hub_endpoint=self.hub_endpoint,
+            api_keys_secret_names=self.api_keys_secret_names,
         )
 
     @classmethod
