@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anthropic
 import msgspec
 import openai
 import pytest
@@ -24,6 +26,7 @@ from gateway_fakes import (
     run,
     running,
 )
+from glm_serving.gateway.accounts import MAX_TEAMS, OTHER_TEAM
 from glm_serving.gateway.config import Auth
 
 LOCKED = msgspec.structs.replace(config(), auth=Auth(keys_file="keys.json"))
@@ -202,6 +205,23 @@ def test_a_key_holds_at_most_its_share_of_a_queue_where_there_are_several() -> N
     run(scenario())
 
 
+def test_metrics_tell_the_first_teams_apart_and_sum_up_the_rest() -> None:
+    async def use(gateway: Running, engine: Engine) -> None:
+        for n in range(MAX_TEAMS + 2):
+            gateway.gateway.take_keys(named(alice={"team": f"team-{n}"}))
+            assert (await gateway.ask(chat(), x_api_key="alice")).status == 200
+
+        def tokens(team: str) -> float:
+            labels = {"tier": "flash", "kind": "completion", "source": "reported", "team": team}
+            return gateway.metric("glm_gateway_tokens_total", **labels)
+
+        assert tokens("team-0") == tokens(f"team-{MAX_TEAMS - 1}") == 3
+        assert tokens(OTHER_TEAM) == 6
+        assert gateway.log()[-1]["team"] == f"team-{MAX_TEAMS + 1}"
+
+    with_keys(use, alice={})
+
+
 USER: list[Any] = [{"role": "user", "content": "hello"}]
 
 
@@ -221,3 +241,29 @@ def test_the_openai_package_raises_its_typed_exceptions() -> None:
         assert unknown.value.code == "InvalidAPIKey"
 
     with_keys(use, alice={"requestsPerMinute": 1})
+
+
+def test_the_anthropic_package_raises_its_typed_exceptions() -> None:
+    async def use(gateway: Running, engine: Engine) -> None:
+        async def ask(key: str) -> object:
+            url = f"http://127.0.0.1:{gateway.port}"
+            async with anthropic.AsyncAnthropic(base_url=url, api_key=key, max_retries=0) as client:
+                return await client.messages.create(model="glm", messages=USER, max_tokens=5)
+
+        await ask("alice")
+        with pytest.raises(anthropic.RateLimitError):
+            await ask("alice")
+        with pytest.raises(anthropic.AuthenticationError) as unknown:
+            await ask("mallory")
+        body = unknown.value.body
+        assert isinstance(body, dict)
+        assert body["error"]["type"] == "authentication_error"
+
+    async def message(call: Call) -> None:
+        usage = {"input_tokens": 7, "output_tokens": 3}
+        text = [{"type": "text", "text": "hi"}]
+        reply = {"id": "m", "type": "message", "role": "assistant", "model": "m", "content": text}
+        assert json.loads(call.request.body)["model"] == "glm"
+        await call.json(200, reply | {"usage": usage, "stop_reason": "end_turn"})
+
+    with_keys(use, message, alice={"requestsPerMinute": 1})

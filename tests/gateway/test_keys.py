@@ -27,7 +27,7 @@ from glm_serving.gateway.cli import main
 from glm_serving.gateway.config import Auth
 from glm_serving.gateway.errors import ConfigError
 from glm_serving.gateway.filesource import FileSource
-from glm_serving.gateway.keys import MAX_TEAMS, OTHER_TEAM, Key, read_entries, read_file
+from glm_serving.gateway.keys import Key, read_entries, read_file
 from glm_serving.gateway.keysfile import KeysFile
 from glm_serving.gateway.server import StaticSource
 
@@ -99,15 +99,6 @@ def test_two_entries_with_one_key_are_told_and_the_first_counts() -> None:
     assert found.ring is not None
     assert found.ring.names() == {"alice"}
     assert found.troubles == ("entry 'bob' has the same key as 'alice': give it its own",)
-
-
-def test_teams_are_bounded() -> None:
-    found = entries(**{f"k{n:03}": entry(f"key{n}", team=f"t{n}") for n in range(MAX_TEAMS + 2)})
-    assert found.ring is not None
-    keys = [found.ring.find(f"key{n}".encode()) for n in range(MAX_TEAMS + 2)]
-    teams = [key.team for key in keys if key is not None]
-    assert teams[-3:] == [f"t{MAX_TEAMS - 1}", OTHER_TEAM, OTHER_TEAM]
-    assert len(set(teams)) == MAX_TEAMS + 1
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b'{"a":' * 100000])

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 NONE = "none"
 """The label where there is no tier, task or team."""
+MAX_TEAMS = 100
+"""Teams that metrics tell apart while the process runs; those that come later are `other`."""
+OTHER_TEAM = "other"
 
 RECENT = 50
 """Ended requests that are remembered for the page."""
@@ -29,6 +32,7 @@ class Accounts:
         self._metrics = metrics
         self._log = access_log
         self._recent: deque[Entry] = deque(maxlen=RECENT)
+        self._teams: set[str] = {NONE}
 
     @property
     def recent(self) -> list[Entry]:
@@ -64,7 +68,7 @@ class Accounts:
         self._count(entry, NONE)
 
     def _tokens(self, exchange: Exchange, entry: Entry, usage: Usage) -> None:
-        tier, team = exchange.tier, entry.team or NONE
+        tier, team = exchange.tier, self._team_of(entry)
         source = "reported" if usage.reported else "estimated"
         entry.prompt_tokens, entry.completion_tokens = usage.prompt, usage.completion
         entry.token_source = source
@@ -74,6 +78,14 @@ class Accounts:
             entry.image_tokens = exchange.facts.image_tokens
             # No engine reports them apart from the rest of the prompt.
             self._metrics.image_tokens.add((tier, "estimated", team), entry.image_tokens)
+
+    def _team_of(self, entry: Entry) -> str:
+        team = entry.team or NONE
+        if team not in self._teams:
+            if len(self._teams) > MAX_TEAMS:
+                return OTHER_TEAM
+            self._teams.add(team)
+        return team
 
     def _times(self, exchange: Exchange, usage: Usage | None) -> None:
         """Of an answer that has begun; an inter-token time needs two tokens of a whole stream."""

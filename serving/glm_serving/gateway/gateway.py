@@ -116,7 +116,7 @@ class Gateway:
         self.guard.trouble = trouble
 
     def _bounds(self) -> Bounds:
-        return Bounds.of(self.config.limits, self.guard.known > 1)
+        return Bounds.of(self.config.limits, several_keys=self.guard.has_several_keys)
 
     # --- judging
 

@@ -18,9 +18,6 @@ import msgspec
 from glm_serving.gateway.config import TIERS, Positive
 from glm_serving.gateway.errors import ConfigError
 
-MAX_TEAMS = 100
-"""Teams that metrics tell apart; entries of any further team count as `other`."""
-OTHER_TEAM = "other"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -113,7 +110,6 @@ def read_entries(texts: Mapping[str, bytes]) -> Entries:
     """The entries with these JSON texts. No sentence holds a part of an entry's text."""
     keys: dict[str, Key] = {}
     troubles: list[str] = []
-    teams: set[str] = set()
     for name, text in sorted(texts.items()):
         try:
             entry = entry_of(name, text)
@@ -124,7 +120,7 @@ def read_entries(texts: Mapping[str, bytes]) -> Entries:
             other = keys[entry.sha256].name
             troubles.append(f"entry {name!r} has the same key as {other!r}: give it its own")
             continue
-        keys[entry.sha256] = _key(name, entry, teams)
+        keys[entry.sha256] = _key(name, entry)
     return Entries(KeyRing(keys.items()), tuple(troubles))
 
 
@@ -148,13 +144,10 @@ def entry_of(name: str, text: bytes) -> Entry:
     return entry
 
 
-def _key(name: str, entry: Entry, teams: set[str]) -> Key:
-    known = entry.team in teams or len(teams) < MAX_TEAMS
-    if known and entry.team:
-        teams.add(entry.team)
+def _key(name: str, entry: Entry) -> Key:
     return Key(
         name=name,
-        team=entry.team if known else OTHER_TEAM,
+        team=entry.team,
         tiers=frozenset(entry.tiers) or None,
         requests_per_minute=entry.requests_per_minute,
         tokens_per_minute=entry.tokens_per_minute,
