@@ -267,3 +267,44 @@ def test_the_anthropic_package_raises_its_typed_exceptions() -> None:
         await call.json(200, reply | {"usage": usage, "stop_reason": "end_turn"})
 
     with_keys(use, message, alice={"requestsPerMinute": 1})
+
+
+FLASH_ONLY = {"tiers": ["flash"]}
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "tier"),
+    [
+        (chat(), {}, 200, "flash"),
+        (chat(tools=[{"type": "function", "function": {"name": "f"}}]), {}, 200, "flash"),
+        (chat(model="glm-4.6v-flash"), {}, 200, "flash"),
+        (chat(model="glm-4.6v"), {}, 403, ""),
+        (chat(), {"x_glm_tier": "flagship"}, 403, ""),
+    ],
+)
+def test_a_key_is_kept_to_its_tiers(
+    body: bytes, headers: dict[str, str], status: int, tier: str
+) -> None:
+    async def use(gateway: Running, engine: Engine) -> None:
+        got = await gateway.ask(body, x_api_key="alice", **headers)
+        assert got.status == status
+        assert got.headers.get("x-glm-tier", "") == tier
+        if status == 403:
+            assert got.error["code"] == "TierNotPermitted"
+            assert "retry-after" not in got.headers
+
+    with_keys(use, alice=FLASH_ONLY)
+
+
+def test_a_tier_that_is_not_permitted_raises_permission_denied_in_both_packages() -> None:
+    async def use(gateway: Running, engine: Engine) -> None:
+        url = f"http://127.0.0.1:{gateway.port}"
+        by_openai = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="alice", max_retries=0)
+        by_anthropic = anthropic.AsyncAnthropic(base_url=url, api_key="alice", max_retries=0)
+        async with by_openai, by_anthropic:
+            with pytest.raises(openai.PermissionDeniedError):
+                await by_openai.chat.completions.create(model="glm-4.6v", messages=USER)
+            with pytest.raises(anthropic.PermissionDeniedError):
+                await by_anthropic.messages.create(model="glm-4.6v", messages=USER, max_tokens=5)
+
+    with_keys(use, alice=FLASH_ONLY)
