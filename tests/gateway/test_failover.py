@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
+from collections.abc import Iterator
 
 import pytest
 
@@ -31,21 +34,24 @@ async def unavailable(call: Call) -> None:
     await call.json(503, {"error": "draining"})
 
 
-async def unreachable() -> str:
-    """The address of an engine that is gone."""
-    engine = await Engine().start()
-    await engine.stop()
-    return engine.url
+@contextlib.contextmanager
+def unreachable() -> Iterator[str]:
+    """The address of an engine that is gone; nobody else gets its port meanwhile."""
+    with socket.socket() as kept:
+        kept.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{kept.getsockname()[1]}"
 
 
 def test_a_refused_connection_goes_to_another_replica() -> None:
     async def scenario() -> None:
-        gone = await unreachable()
-        async with engines(answer) as [engine], running(flash=[gone, engine.url]) as gateway:
-            for _ in range(4):
-                got = await gateway.ask(chat())
-                assert (got.status, got.headers["x-glm-replica"]) == (200, "flash-1")
-            assert gateway.metric("glm_gateway_retries_total", tier="flash", cause="connect") >= 1
+        with unreachable() as gone:
+            async with engines(answer) as [engine], running(flash=[gone, engine.url]) as gateway:
+                for _ in range(4):
+                    got = await gateway.ask(chat())
+                    assert (got.status, got.headers["x-glm-replica"]) == (200, "flash-1")
+                assert (
+                    gateway.metric("glm_gateway_retries_total", tier="flash", cause="connect") >= 1
+                )
 
     run(scenario())
 
