@@ -100,6 +100,8 @@ def test_state_tells_what_waits_and_what_a_request_would_meet() -> None:
             assert (flagship.state, flash.state) == ("Serving", "Asleep")
             assert (flagship.completion_tokens, flagship.arrived_image_tokens) == (3, 0)
             assert (flash.held_work.images, flash.arrived_image_tokens) == (1, 391)
+            assert gateway.metric("glm_gateway_held_tokens", tier="flash") == flash.arrived_tokens
+            assert gateway.metric("glm_gateway_oldest_held_seconds", tier="flash") > 0
             assert flash.held_work.tokens == flash.arrived_tokens > 391
             assert flash.held_work.bytes == report.body_bytes > 4000
             assert report.limits.max_held_requests == 512
@@ -108,6 +110,9 @@ def test_state_tells_what_waits_and_what_a_request_would_meet() -> None:
                 lambda: gateway.gateway.report().tiers["flash"].state == "Resting", "it rests"
             )
             assert gateway.gateway.report().tiers["flash"].replicas["flash-0"].resting
+            open_ = {"tier": "flash", "state": "open"}
+            assert gateway.metric("glm_gateway_breakers", **open_) == 1
+            assert gateway.metric("glm_gateway_breakers", tier="flagship", state="closed") == 1
             client.abort()
 
     run(scenario())

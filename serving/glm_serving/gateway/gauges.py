@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from glm_serving.gateway.breaker import BreakerState
 from glm_serving.gateway.metrics import Labels
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ Samples = Iterable[tuple[Labels, float]]
 def add_gauges(gateway: Gateway) -> None:
     """Add every gauge to the gateway's metrics."""
     _of_tiers(gateway)
+    _of_breakers(gateway)
     _of_the_process(gateway)
 
 
@@ -28,8 +31,25 @@ def _of_tiers(gateway: Gateway) -> None:
         gateway.metrics.gauge(f"glm_gateway_{name}", text, ("tier",), read)
 
     add("held", "Requests that wait for a replica.", lambda pool: len(pool.queue))
+    add("held_tokens", "Tokens of their prompts, estimated.", lambda pool: pool.queue.work.tokens)
+    add(
+        "oldest_held_seconds",
+        "How long the oldest of them has waited.",
+        lambda pool: pool.queue.oldest_seconds(),
+    )
     add("in_flight", "Requests at replicas.", lambda pool: pool.tier.in_flight)
     add("routable_replicas", "Replicas in routing.", _routable)
+
+
+def _of_breakers(gateway: Gateway) -> None:
+    def read() -> Samples:
+        now = gateway.clock()
+        for pool in gateway.pools:
+            states = Counter(replica.breaker.state(now) for replica in pool.tier.replicas.values())
+            yield from (((pool.tier.name, state), states[state]) for state in BreakerState)
+
+    text = "Replicas by the state of their breaker."
+    gateway.metrics.gauge("glm_gateway_breakers", text, ("tier", "state"), read)
 
 
 def _routable(pool: Pool) -> int:
