@@ -186,6 +186,41 @@ def test_a_changed_file_is_applied_without_dropping_a_connection(tmp_path: Path)
     run(scenario())
 
 
+def test_a_change_that_takes_a_replica_away_cuts_no_stream_and_no_idle_connection(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "config.json"
+    go_on = asyncio.Event()
+
+    async def slow(call: Call) -> None:
+        first, *rest = events(2)
+        await call.stream_head()
+        await call.chunk(first)
+        await go_on.wait()
+        for event in rest:
+            await call.chunk(event)
+        await call.end()
+
+    async def scenario() -> None:
+        async with engines(slow, answer) as [one, two]:
+            write_config(path, 1, flash=[one.url])
+            async with served(path) as (_, gateway):
+                idle, streaming = await gateway.client(), await gateway.client()
+                await streaming.request(chat(stream=True))
+                await eventually(lambda: one.calls, "the stream runs")
+                write_config(path, 2, flash=[two.url])
+                await eventually(lambda: gateway.gateway.report().generation == 2, "generation 2")
+                go_on.set()
+                got = await streaming.answer()
+                assert (got.complete, got.body) == (True, b"".join(events(2)))
+                for client in (idle, streaming):
+                    await client.request(chat())
+                    assert (await client.answer()).status == 200
+                assert (len(one.calls), len(two.calls)) == (1, 2)
+
+    run(scenario())
+
+
 def test_a_file_that_turned_bad_or_vanished_leaves_the_last_good_one(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
 
