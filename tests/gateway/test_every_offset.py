@@ -121,8 +121,10 @@ class Dying:
 @contextlib.asynccontextmanager
 async def dying(engine: Dying):  # type: ignore[no-untyped-def]
     server = await asyncio.start_server(engine.serve, "127.0.0.1", 0)
-    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    server.close()
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
 
 
 async def ask_first(gateway: Running, name: str, body: bytes) -> Answer:
