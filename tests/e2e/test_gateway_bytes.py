@@ -16,7 +16,7 @@ import pytest
 
 import conformance
 from conformance import SAID, png
-from gateway_fakes import Answer, Client, running
+from gateway_fakes import Answer, Client, config, running
 from gateway_fakes import run as run_briefly
 from glm_dev.engine.serve import Served, example_spec, serving
 
@@ -188,7 +188,7 @@ def test_the_client_gets_the_engines_bytes(served: Served, case: str) -> None:
 
 def test_the_anthropic_package_works_unchanged(served: Served) -> None:
     async def scenario() -> None:
-        async with running(flash=[served.url]) as gateway:
+        async with running(config(["flash"]), flash=[served.url]) as gateway:
             url = f"http://127.0.0.1:{gateway.port}"
             async with anthropic.AsyncAnthropic(base_url=url, api_key="k", timeout=60) as client:
                 asked: dict[str, Any] = {"model": "glm", "messages": LOOK, **TOOL}
@@ -208,7 +208,7 @@ def test_the_anthropic_package_works_unchanged(served: Served) -> None:
 
 def test_the_openai_package_works_unchanged(served: Served) -> None:
     async def scenario() -> None:
-        async with running(flash=[served.url]) as gateway:
+        async with running(config(["flash"]), flash=[served.url]) as gateway:
             url = f"http://127.0.0.1:{gateway.port}/v1"
             async with openai.AsyncOpenAI(base_url=url, api_key="k", timeout=60) as client:
                 asked: dict[str, Any] = {

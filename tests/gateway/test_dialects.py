@@ -266,6 +266,8 @@ def test_an_engine_that_is_gone_or_silent_is_not_waited_for() -> None:
             running(None, timings, flash=[engine.url]) as gateway,
         ):
             assert (await count(gateway))[1] == "TokensEstimated"
+            got = await gateway.ask(chat(), COUNT_TOKENS)
+            assert "x-glm-replica" not in got.headers
             await engine.calls[0].gone.wait()
             await engine.stop()
             assert (await count(gateway))[1] == "TokensEstimated"
@@ -336,6 +338,17 @@ def test_a_response_that_needs_a_memory_is_told_to_send_the_whole_input(
             assert (got.status, got.error["param"]) == (400, field)
             assert "send the whole input" in got.error["message"]
             assert not engine.calls
+
+    run(scenario())
+
+
+def test_an_item_that_only_refers_to_another_is_told_so_too() -> None:
+    async def scenario() -> None:
+        async with running() as gateway:
+            items = [{"role": "user", "content": "hi"}, {"type": "item_reference", "id": "msg_1"}]
+            got = await gateway.ask(chat(input=items), RESPONSES)
+            assert (got.status, got.error["param"]) == (400, "input[1]")
+            assert "send the whole input" in got.error["message"]
 
     run(scenario())
 

@@ -40,7 +40,7 @@ class Answer:
     def open(self, headers: dict[bytes, bytes]) -> None:
         """Begin a stream that no replica serves yet."""
         self.opened = True
-        self._events = EventStream()
+        self._events = EventStream(self._dialect.token_event)
         headers[b"content-type"] = b"text/event-stream; charset=utf-8"
         self._client.start(200, headers, None)
 

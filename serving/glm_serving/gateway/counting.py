@@ -133,6 +133,8 @@ class TokenCount:
     # --- what the client gets
 
     def _answer_estimate(self) -> None:
+        self._headers.pop(b"x-glm-tier", None)
+        self._headers.pop(b"x-glm-replica", None)
         data = msgspec.json.encode({"input_tokens": self._estimate})
         self._reply(200, data, TOKENS_ESTIMATED)
 

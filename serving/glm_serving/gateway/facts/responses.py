@@ -29,13 +29,14 @@ from glm_serving.gateway.facts.decoding import (
 )
 from glm_serving.gateway.facts.media import INLINE_ONLY, MediaReader
 from glm_serving.gateway.facts.model import Facts
-from glm_serving.gateway.facts.stateless import Stateful, check_stateless
+from glm_serving.gateway.facts.stateless import Stateful, check_stateless, not_stored
 from glm_serving.gateway.facts.summary import facts_of
 
 _MESSAGE = "message"
 _CALLS = frozenset({"function_call", "custom_tool_call"})
 _RESULTS = frozenset({"function_call_output", "custom_tool_call_output"})
 _REASONING = "reasoning"
+_REFERENCE = "item_reference"
 _DEVELOPER = "developer"
 
 
@@ -150,6 +151,8 @@ def _add(item: _Item, turns: list[Turn], media: MediaReader, where: str) -> None
         _assistant(turns, speaks=True).reasoning += _reasoning(item)
     elif item.type in {None, _MESSAGE}:
         parts.read(item.content, _speaker(item.role, turns), media, f"{where}.content")
+    elif item.type == _REFERENCE:
+        raise not_stored(where)
     # Every other kind is the engine's to refuse.
 
 

@@ -29,11 +29,12 @@ def check_stateless(request: Stateful) -> None:
     """
     for name in ("previous_response_id", "conversation", "prompt"):
         if getattr(request, name) != _ABSENT:
-            raise _stored(name, "nothing is stored here")
+            raise not_stored(name)
     if flag(request.background):
-        raise _stored("background", "an answer is sent once and not stored")
+        raise not_stored("background", "an answer is sent once and not stored")
 
 
-def _stored(name: str, why: str) -> Refusal:
+def not_stored(name: str, why: str = "nothing is stored here") -> Refusal:
+    """The refusal of a field that refers to what is stored."""
     message = f"{name} cannot be served, for {why}: send the whole input, and wait for the answer"
     return Refusal(INVALID_REQUEST, message, name)
