@@ -8,6 +8,7 @@ import pytest
 
 from conversations import body
 from glm_serving.gateway.facts import Facts, of_chat, of_messages, of_responses, session
+from glm_serving.gateway.http import RequestHead, session_of
 
 SYSTEM = {"role": "system", "content": "You help."}
 FIRST = {"role": "user", "content": "hello"}
@@ -66,3 +67,17 @@ def test_the_header_wins_and_nobody_reaches_the_session_of_another_key() -> None
     }
     assert len(keys) == 4
     assert session.key("ours", "s", found) == session.key("ours", "s", "another")
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, ""),
+        ({b"session_id": b"c"}, "c"),
+        ({b"session_id": b"c", b"x-session-id": b"b"}, "b"),
+        ({b"session_id": b"c", b"x-session-id": b"b", b"x-glm-session": b"a"}, "a"),
+        ({b"x-session-id": b"two words"}, ""),
+    ],
+)
+def test_the_strongest_header_names_the_session(headers: dict[bytes, bytes], expected: str) -> None:
+    assert session_of(RequestHead(headers=headers)) == expected

@@ -26,6 +26,7 @@ _READ = frozenset(
         b"content-type",
         b"expect",
         b"host",
+        b"session_id",
         b"traceparent",
         b"tracestate",
         b"transfer-encoding",
@@ -35,6 +36,7 @@ _READ = frozenset(
         b"x-glm-task",
         b"x-glm-tier",
         b"x-request-id",
+        b"x-session-id",
         b"x-stainless-read-timeout",
         b"x-stainless-retry-count",
     }
@@ -44,6 +46,8 @@ except those that rules of the configuration look at."""
 _FORWARDED = (b"accept", b"content-type", b"traceparent", b"tracestate", b"user-agent")
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _SESSION = re.compile(r"[\x21-\x7e]{1,128}")
+_SESSION_HEADERS = (b"x-glm-session", b"x-session-id", b"session_id")
+"""The strongest first."""
 _TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 """https://www.w3.org/TR/trace-context/#traceparent-header"""
 _UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
@@ -238,7 +242,7 @@ def request_id_of(head: RequestHead | None) -> str:
 
 def session_of(head: RequestHead) -> str:
     """The session that the client names, if it is harmless in logs."""
-    given = head.text(b"x-glm-session")
+    given = next(filter(None, map(head.text, _SESSION_HEADERS)), "")
     return given if _SESSION.fullmatch(given) else ""
 
 

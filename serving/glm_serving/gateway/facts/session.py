@@ -10,8 +10,6 @@ import msgspec
 from glm_serving.gateway.facts.conversation import SYSTEM, USER, Turn
 from glm_serving.gateway.facts.decoding import Scalar, lenient
 
-HEADERS = (b"x-glm-session", b"x-session-id", b"session_id")
-"""Headers in which clients name a session, the strongest first."""
 _EDGE_CHARS = 4096
 """A long text is known by its length and so much of its beginning and end."""
 _DIGEST_BYTES = 8
@@ -44,10 +42,10 @@ def of_beginning(turns: Sequence[Turn]) -> str:
 
 
 def key(client: str, header: str, session: str) -> str:
-    """The session of a request: what `client` (the name of its key) calls one conversation.
+    """The conversation of a request, as a replica's cache is remembered by it.
 
-    `header` is the first of HEADERS that the request has, `session` what its facts say. Sessions
-    of different clients differ, so that nobody can steer another's.
+    `client` is the name of its key, `header` the session that a header names, `session` what its
+    facts say. Conversations of different clients differ, so that nobody can steer another's.
     """
     return _digest("header", client, header) if header else _digest("body", client, session)
 
