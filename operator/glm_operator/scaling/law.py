@@ -37,7 +37,6 @@ half of the objective is near enough to it (the band of llm-d's SLO-aware autosc
 CORRECTOR_LEAST, CORRECTOR_MOST = 0.7, 2.0
 BUSY = 0.5
 """Use below which good latency says nothing about the costs."""
-STALE_HOLD_SECONDS = 300.0
 FALLBACK_TARGET = 8
 """Requests in flight per replica, where the gateways' counters are unknown."""
 
